@@ -1,0 +1,86 @@
+"""service_rules: from facts about a unit to what to do and why."""
+
+from __future__ import annotations
+
+import pytest
+
+from module_utils.service_rules import Unit, Wish, decide, driver_refusal, parse_show, parse_stamp, stale_reason
+
+UP = Unit("loaded", "active", "running", "enabled", main_pid=7)
+DOWN = Unit("loaded", "inactive", "dead", "enabled")
+ABSENT = Unit()
+WAITS = Unit("loaded", "activating", "auto-restart", "enabled", restarts=3)
+
+
+@pytest.mark.parametrize(
+    ("unit", "stale", "wish", "action", "enable", "reason"),
+    [
+        (UP, "", Wish("started"), "none", None, "it runs what is on disk"),
+        (UP, "changed since its start: /etc/x", Wish("started"), "restart", None, "changed since its start: /etc/x"),
+        (UP, "changed", Wish("started", only_if_stopped=True), "none", None, "it runs"),
+        (UP, "", Wish("restarted"), "restart", None, "a restart was asked for"),
+        (UP, "", Wish("stopped", enabled=None), "stop", None, "it runs"),
+        (UP, "", Wish("stopped", enabled=False), "stop", False, "it runs"),
+        (DOWN, "", Wish("started"), "start", None, "it is inactive"),
+        (DOWN, "", Wish("restarted"), "start", None, "it is inactive"),
+        (DOWN, "", Wish("started", only_if_stopped=True), "start", None, "it is inactive"),
+        (DOWN, "", Wish("stopped"), "none", None, "it is stopped"),
+        (Unit("loaded", "failed", "failed", "disabled"), "", Wish("started"), "start", True, "it is failed"),
+        (Unit("loaded", "failed", "failed", "enabled"), "", Wish("stopped"), "none", None, "it is stopped"),
+        (WAITS, "", Wish("started"), "start", None, "it is activating"),
+        (WAITS, "", Wish("stopped"), "stop", None, "it runs"),
+        (ABSENT, "", Wish("started"), "start", None, "it is not installed yet"),
+        (ABSENT, "", Wish("stopped", enabled=False), "none", None, "it is stopped"),
+        (Unit("loaded", "active", "running", "static"), "", Wish("started"), "none", None, "it runs what is on disk"),
+    ],
+)
+def test_decide(unit: Unit, stale: str, wish: Wish, action: str, enable: bool | None, reason: str) -> None:
+    plan = decide(unit, stale, wish)
+    assert (plan.action, plan.enable, plan.reason) == (action, enable, reason)
+    assert plan.changes == (action != "none" or enable is not None)
+
+
+def test_a_reload_alone_is_no_change() -> None:
+    plan = decide(Unit("loaded", "inactive", "dead", "enabled", need_reload=True), "", Wish("stopped"))
+    assert plan.reload
+    assert not plan.changes
+
+
+def test_parse_show() -> None:
+    lines = ("LoadState=loaded", "ActiveState=active", "SubState=running", "UnitFileState=enabled", "NeedDaemonReload=yes", "MainPID=812")
+    text = "\n".join((*lines, "NRestarts=2", "Result=success"))
+    assert parse_show(text) == Unit("loaded", "active", "running", "enabled", True, 812, 2, "success")
+    assert parse_show("") == Unit()
+    assert parse_show("MainPID=-1\nbroken\n").main_pid == 0
+
+
+A, B = "a" * 64, "b" * 64
+
+
+def test_stamp() -> None:
+    assert parse_stamp(f"{A}  /etc/spark/spark-env.sh\n{B} */etc/x y\n") == {"/etc/spark/spark-env.sh": A, "/etc/x y": B}
+    for broken in ("", "x"):
+        if broken:
+            with pytest.raises(ValueError, match="no line of sha256sum"):
+                parse_stamp(broken)
+    with pytest.raises(ValueError, match="no line"):
+        parse_stamp(f"{A}  relative/path\n")
+
+
+def test_stale_reason() -> None:
+    assert stale_reason(UP, {"/x": A}, {"/x": A}) == ""
+    assert stale_reason(UP, {"/x": A, "/y": A}, {"/x": B, "/y": None}) == "changed since its start: /x; gone since its start: /y"
+    assert stale_reason(UP, None, {}) == "there is no record of what it was started with"
+    assert stale_reason(Unit("loaded", "active", need_reload=True), {"/x": A}, {"/x": A}) == "its unit file changed"
+
+
+def test_driver_refusal() -> None:
+    drivers = {f"driver-{n}": "SUBMITTED" for n in range(12)}
+    text = driver_refusal("ALIVE", drivers, accepted=False)
+    assert "driver-0 (SUBMITTED)" in text
+    assert "and 2 more" in text
+    assert "accept_driver_loss=true" in text
+    assert driver_refusal("ALIVE", drivers, accepted=True) == ""
+    assert driver_refusal("STANDBY", drivers, accepted=False) == ""
+    assert driver_refusal("", {}, accepted=False) == ""
+    assert driver_refusal("RECOVERING", {"d": "RUNNING"}, accepted=False)
