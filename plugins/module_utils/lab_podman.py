@@ -94,7 +94,8 @@ def judge(container: Mapping[str, Any] | None, name: str, lab: str, spec: str) -
         owner = labels.get(LABEL_LAB)
         raise LabError(
             f"inventory host {name}: a container of that name exists and belongs to "
-            f"{f'the lab {owner!r} (lab_name)' if owner else 'something else'}. Rename the host in the inventory, or remove it: podman rm -f {name}"
+            f"{f'the lab {owner!r} (lab_name)' if owner else 'something else'}. "
+            f"Rename the host in the inventory, or remove it: podman rm -f {name}"
         )
     if labels.get(LABEL_SPEC) != spec:
         return "recreate", "its image or definition changed"

@@ -4,6 +4,16 @@
 
 from __future__ import annotations
 
+import json
+import resource
+import shutil
+import socket
+import time
+from pathlib import Path
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.lab_podman import LABEL_LAB, LABEL_SPEC, LabError, Podman, fingerprint, judge, runtime_args, ulimit
+
 DOCUMENTATION = r"""
 module: lab_host
 short_description: Make one lab host, a container with systemd and sshd
@@ -87,16 +97,6 @@ reason:
   returned: always
 """
 
-import json
-import resource
-import shutil
-import socket
-import time
-from pathlib import Path
-
-from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.lab_podman import LABEL_LAB, LABEL_SPEC, LabError, Podman, fingerprint, judge, runtime_args, ulimit
-
 # Reads the key from standard input. Kept as short as it is because the host has nothing but a shell yet.
 AUTHORIZE = """
 set -e
@@ -118,7 +118,7 @@ def definition(module: AnsibleModule, podman: Podman) -> list[str]:
     args = [
         *runtime_args(version, shutil.which("runc", path="/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin") is not None),
         "--name", p["name"], "--hostname", p["name"], "--label", f"{LABEL_LAB}={p['lab']}",
-        "--systemd=always", "--restart", "always", "--cap-add", "NET_ADMIN",
+        "--systemd=always", "--restart", "always", "--cap-add", "NET_ADMIN,NET_RAW",
         "--ulimit", ulimit("nofile", resource.getrlimit(resource.RLIMIT_NOFILE)[1], 524288, resource.RLIM_INFINITY),
         # More than 32768 was refused without CAP_SYS_RESOURCE even below the hard limit.
         "--ulimit", ulimit("nproc", resource.getrlimit(resource.RLIMIT_NPROC)[1], 32768, resource.RLIM_INFINITY),
@@ -152,7 +152,7 @@ def banner(address: str) -> bool:
         return False
 
 
-def wait(podman_run: Podman, module: AnsibleModule) -> None:
+def wait(module: AnsibleModule) -> None:
     """Wait until systemd has booted and ssh answers; raises LabError after the timeout."""
     p = module.params
     deadline = time.monotonic() + p["timeout"]
@@ -166,7 +166,8 @@ def wait(podman_run: Podman, module: AnsibleModule) -> None:
         if time.monotonic() > deadline:
             raise LabError(
                 f"host {p['name']} did not boot within {p['timeout']} s: systemd says {state!r}, ssh on {p['address']}:22 "
-                f"{'answers' if banner(p['address']) else 'does not answer'}. Look: podman logs {p['name']}; podman exec {p['name']} systemctl --failed"
+                f"{'answers' if banner(p['address']) else 'does not answer'}. "
+                f"Look: podman logs {p['name']}; podman exec {p['name']} systemctl --failed"
             )
         time.sleep(0.3)
 
@@ -220,7 +221,7 @@ def main() -> None:
         changed, reason = ensure(module, podman)
         if module.check_mode and changed:
             module.exit_json(changed=True, reason=reason, host_key="")
-        wait(podman, module)
+        wait(module)
         code, out, err = module.run_command(
             ["podman", "exec", "--interactive", p["name"], "sh", "-c", AUTHORIZE, "sh", p["user"]], data=p["authorized_key"]
         )

@@ -4,6 +4,13 @@
 
 from __future__ import annotations
 
+import fcntl
+import tempfile
+from pathlib import Path
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.lab_podman import LABEL_IMAGE, LabError, Podman, directory_digest, fingerprint
+
 DOCUMENTATION = r"""
 module: lab_image
 short_description: Build the image of lab hosts from a distribution's mirror
@@ -54,20 +61,13 @@ image:
   returned: present
 """
 
-import fcntl
-import tempfile
-from pathlib import Path
-
-from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.lab_podman import LABEL_IMAGE, LabError, Podman, directory_digest, fingerprint
-
 REPOSITORY = "localhost/spark-ha-host"
 
 
 def build(module: AnsibleModule, podman: Podman, image: str) -> None:
     """Build the image; raises LabError."""
     p = module.params
-    with tempfile.TemporaryDirectory(prefix="spark-ha-image-", dir="/var/tmp") as scratch:  # noqa: S108 - root makes its own 0700 directory
+    with tempfile.TemporaryDirectory(prefix="spark-ha-image-", dir="/var/tmp") as scratch:
         base = Path(scratch) / "base.tar"
         command = ["mmdebstrap", "--variant=minbase", f"--include={','.join(p['packages'])}", p["suite"], str(base), p["mirror"]]
         code, out, err = module.run_command(command)
@@ -80,8 +80,9 @@ def build(module: AnsibleModule, podman: Podman, image: str) -> None:
         base_image = f"{REPOSITORY}-base:{image.rsplit(':', 1)[1]}"
         podman("import", str(base), base_image, what="importing the base image")
         podman(
-            "build", "--isolation=chroot", "--network=host", "--pull=never", "--squash-all", "--label", f"{LABEL_IMAGE}={p['distribution']}",
-            "--build-arg", f"BASE={base_image}", "--tag", image, p["context"], what="building the image of the lab's hosts",
+            "build", "--isolation=chroot", "--network=host", "--pull=never", "--squash-all",
+            "--label", f"{LABEL_IMAGE}={p['distribution']}", "--build-arg", f"BASE={base_image}", "--tag", image, p["context"],
+            what="building the image of the lab's hosts",
         )  # fmt: skip
         podman("rmi", base_image)
 

@@ -4,11 +4,18 @@
 
 from __future__ import annotations
 
+import ipaddress
+import json
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.lab_podman import LABEL_LAB, LabError, Podman, overlapping, stale_bridges
+
 DOCUMENTATION = r"""
 module: lab_network
 short_description: Create or remove the network of a lab
 description:
-  - A podman bridge network with name resolution. What an earlier lab left on the same subnet is removed; what belongs to somebody else is not.
+  - A podman bridge network with name resolution.
+  - What an earlier lab left on the same subnet is removed; what belongs to somebody else is not.
 author: spark-ha
 options:
   name:
@@ -42,12 +49,6 @@ removed:
   returned: always
 """
 
-import ipaddress
-import json
-
-from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.lab_podman import LABEL_LAB, LabError, Podman, overlapping, stale_bridges
-
 
 def clear(module: AnsibleModule, podman: Podman, wanted: bool) -> list[str]:
     """Find (and unless check mode remove) what is in the way; raises LabError for what is not a lab's."""
@@ -72,7 +73,8 @@ def clear(module: AnsibleModule, podman: Podman, wanted: bool) -> list[str]:
                 raise LabError(
                     f"lab_subnet={p['subnet']}: podman's network {network['name']!r} is on it"
                     + (f", with running hosts of the lab {label!r}" if label else "")
-                    + ". Choose another lab_subnet (and ansible_host addresses in it), or remove that network: podman network rm " + network["name"]
+                    + ". Choose another lab_subnet (and ansible_host addresses in it), or remove that network: "
+                    + f"podman network rm {network['name']}"
                 )
             if not module.check_mode:
                 podman("network", "rm", "--force", network["name"])
@@ -112,8 +114,8 @@ def main() -> None:
         if wanted and not podman.ok("network", "exists", p["name"]):
             changed = True
             if not module.check_mode:
-                label = f"{LABEL_LAB}={p['lab']}"
-                podman("network", "create", "--label", label, "--subnet", p["subnet"], p["name"], what=f"making a network on lab_subnet={p['subnet']}")
+                args = ["--label", f"{LABEL_LAB}={p['lab']}", "--subnet", p["subnet"], p["name"]]
+                podman("network", "create", *args, what=f"making a network on lab_subnet={p['subnet']}")
         module.exit_json(changed=changed, removed=removed)
     except LabError as error:
         module.fail_json(msg=str(error))
