@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -45,7 +45,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]
                 "must_be_healthy": {"type": "bool", "default": True},
             }
         )
-        report = judge(Cluster(**args["cluster"]), _hosts(variables))
+        cluster = Cluster(**args["cluster"])
+        report = judge(cluster, _hosts(variables, GROUPS[1:] if cluster.external else GROUPS))
         report["time"] = datetime.now(UTC).isoformat(timespec="milliseconds")
         started = args["started"] or time.time()
         result: dict[str, Any] = {"changed": False, "report": report, "started": started, "again": False}
@@ -55,8 +56,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             return {**result, "again": True}
         self._show(report, args["format"], args["file"], result)
         if not report["healthy"] and args["must_be_healthy"]:
-            result["failed"] = True
-            result["msg"] = report["verdict"]
+            # Without the report: it was shown already.
+            return {"changed": False, "failed": True, "msg": report["verdict"], "stdout_document": result.get("stdout_document", "")}
         return result
 
     def _show(self, report: Mapping[str, Any], how: str, file: str, result: dict[str, Any]) -> None:
@@ -78,11 +79,11 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             self._display.display(verdict, color=constants.COLOR_OK if report["healthy"] else constants.COLOR_ERROR)
 
 
-def _hosts(variables: Mapping[str, Any]) -> list[Host]:
+def _hosts(variables: Mapping[str, Any], wanted: Sequence[str]) -> list[Host]:
     """Every host of the inventory's groups, also those that earlier plays lost."""
-    groups = {name: set(variables["groups"].get(name, [])) for name in GROUPS}
+    groups = {name: set(variables["groups"].get(name, [])) for name in wanted}
     names = [name for name in variables["groups"].get("all", []) if any(name in members for members in groups.values())]
-    return [_host(name, frozenset(group for group in GROUPS if name in groups[group]), variables) for name in names]
+    return [_host(name, frozenset(group for group in wanted if name in groups[group]), variables) for name in names]
 
 
 def _host(name: str, groups: frozenset[str], variables: Mapping[str, Any]) -> Host:

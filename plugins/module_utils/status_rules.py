@@ -195,7 +195,7 @@ def _judge_ensemble(cluster: Cluster, hosts: Sequence[Host], found: _Findings) -
     states = {host.name: _zookeeper_state(host) for host in members}
     for host in members:
         if host.probe is not None and not _part(host, "zookeeper").get("serving"):
-            why = _part(host, "zookeeper").get("error") or "not asked"
+            why = _reason(_part(host, "zookeeper"))
             found.problem(
                 "zookeeper_down",
                 host.name,
@@ -216,9 +216,14 @@ def _judge_external(cluster: Cluster, hosts: Sequence[Host], found: _Findings) -
     states = {endpoint: str(answer.get("mode", "down")) for endpoint, answer in by_endpoint.items()}
     for endpoint, answer in by_endpoint.items():
         if not answer["serving"]:
-            message = f"the external ZooKeeper server {endpoint} does not serve: {answer['error']}"
+            message = f"the external ZooKeeper server {endpoint} does not serve: {_reason(answer)}"
             found.problem("zookeeper_down", "", message, "tell those who run it")
-    return {**_ensemble(states, by_endpoint, found), "external": True}
+    return {**_ensemble(states, by_endpoint, found, "tell those who run it"), "external": True}
+
+
+def _reason(answer: Mapping[str, Any]) -> str:
+    """Return the end of the error: where and what was asked is in the sentence around it."""
+    return str(answer.get("error") or "not asked").rpartition("word srvr: ")[2]
 
 
 def _zookeeper_state(host: Host) -> str:
@@ -228,7 +233,12 @@ def _zookeeper_state(host: Host) -> str:
     return str(answer["mode"]) if answer.get("serving") else "down"
 
 
-def _ensemble(states: Mapping[str, str], answers: Mapping[str, Mapping[str, Any]], found: _Findings) -> dict[str, Any]:
+def _ensemble(
+    states: Mapping[str, str],
+    answers: Mapping[str, Mapping[str, Any]],
+    found: _Findings,
+    fix: str = "start the missing servers: ansible-playbook playbooks/start.yml",
+) -> dict[str, Any]:
     size, quorum = len(states), len(states) // 2 + 1
     serving = sum(state in ("leader", "follower", "standalone", "observer") for state in states.values())
     leaders = [name for name, state in states.items() if state in ("leader", "standalone")]
@@ -238,7 +248,7 @@ def _ensemble(states: Mapping[str, str], answers: Mapping[str, Mapping[str, Any]
             "zookeeper_no_quorum",
             "",
             f"the ensemble has no quorum: {serving} of {size} servers serve, {quorum} are needed",
-            "start the missing servers: ansible-playbook playbooks/start.yml",
+            fix,
         )
     elif len(leaders) > 1:
         found.problem(
