@@ -143,19 +143,3 @@ def decide(unit: Unit, stale: str, wish: Wish) -> Plan:
     if stale:
         return plan("restart", stale)
     return plan("none", "it runs what is on disk")
-
-
-def driver_refusal(status: str, drivers: Mapping[str, str], accepted: bool) -> str:
-    """Say why a leading Apache Master must not go now; empty when it may. drivers: id -> state.
-
-    A change of leader makes queued drivers ERROR and may run finished ones again (Master.completeRecovery, SPARK-19900);
-    a STANDBY knows no drivers, so its list is empty anyway.
-    """
-    if accepted or status == "STANDBY" or not drivers:
-        return ""
-    names = ", ".join(f"{driver} ({state})" for driver, state in list(drivers.items())[:10])
-    more = f" and {len(drivers) - 10} more" if len(drivers) > 10 else ""
-    return (
-        f"this host's master is {status} and lists {len(drivers)} active driver(s) that a change of leader may lose or run twice: "
-        f"{names}{more}. Wait until they have ended, or accept it with -e accept_driver_loss=true"
-    )

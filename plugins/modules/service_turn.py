@@ -15,13 +15,13 @@ from typing import Any, NoReturn
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.latchkeeper import fourletter, pages
+from ansible.module_utils.latchkeeper.rules import driver_refusal
 from ansible.module_utils.service_rules import (
     PROPERTIES,
     Plan,
     Unit,
     Wish,
     decide,
-    driver_refusal,
     parse_show,
     parse_stamp,
     stale_reason,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from module_utils.service_rules import Unit, Wish, decide, driver_refusal, parse_show, parse_stamp, stale_reason
+from module_utils.service_rules import Unit, Wish, decide, parse_show, parse_stamp, stale_reason
 
 UP = Unit("loaded", "active", "running", "enabled", main_pid=7)
 DOWN = Unit("loaded", "inactive", "dead", "enabled")
@@ -72,15 +72,3 @@ def test_stale_reason() -> None:
     assert stale_reason(UP, {"/x": A, "/y": A}, {"/x": B, "/y": None}) == "changed since its start: /x; gone since its start: /y"
     assert stale_reason(UP, None, {}) == "there is no record of what it was started with"
     assert stale_reason(Unit("loaded", "active", need_reload=True), {"/x": A}, {"/x": A}) == "its unit file changed"
-
-
-def test_driver_refusal() -> None:
-    drivers = {f"driver-{n}": "SUBMITTED" for n in range(12)}
-    text = driver_refusal("ALIVE", drivers, accepted=False)
-    assert "driver-0 (SUBMITTED)" in text
-    assert "and 2 more" in text
-    assert "accept_driver_loss=true" in text
-    assert driver_refusal("ALIVE", drivers, accepted=True) == ""
-    assert driver_refusal("STANDBY", drivers, accepted=False) == ""
-    assert driver_refusal("", {}, accepted=False) == ""
-    assert driver_refusal("RECOVERING", {"d": "RUNNING"}, accepted=False)
