@@ -1,0 +1,91 @@
+"""The project's block in /etc/hosts, and loopback lines that would shadow it. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+BEGIN = "# BEGIN spark-ha"
+END = "# END spark-ha"
+#: Put before a loopback line that is switched off, so that it can be restored.
+OFF = "# spark-ha off: "
+#: Put after what is left of such a line.
+REST = "  # spark-ha rest"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A host's line: ``ip`` None means not known in this run, and the line of an earlier run stays."""
+
+    ip: str | None
+    names: tuple[str, ...]
+
+
+def render(text: str, entries: Sequence[Entry], own_names: Iterable[str]) -> str:
+    """Return /etc/hosts with the block as wanted and no own name on a loopback line; no entries takes everything back.
+
+    Debian writes ``127.0.1.1 <own name>``. With it Java's InetAddress.getLocalHost, and so Spark, binds and advertises
+    loopback. glibc returns all matching lines (``multi on`` in Debian's host.conf), so a better line in front does not help.
+    """
+    outside, block = _split(text)
+    outside = _restore(outside)
+    kept = {name: line for line in block for name in line.split("#")[0].split()[1:]}
+    lines: list[str] = []
+    for entry in entries:
+        if entry.ip is not None:
+            lines.append(f"{entry.ip} {' '.join(entry.names)}")
+        else:
+            lines += [line for line in dict.fromkeys(kept.get(name, "") for name in entry.names) if line]
+    if lines:
+        own = {name.lower() for name in own_names if not name.lower().startswith("localhost")}
+        outside = [new for line in outside for new in _without(line, own)]
+    while outside and not outside[-1].strip():
+        outside.pop()
+    result = [*outside, *([BEGIN, *lines, END] if lines else [])]
+    return "\n".join(result) + "\n"
+
+
+def conflicts(text: str, entries: Sequence[Entry]) -> list[str]:
+    """Return lines outside the block that give one of the block's names another address."""
+    outside, _ = _split(text)
+    wanted: Mapping[str, str] = {name.lower(): entry.ip for entry in entries if entry.ip for name in entry.names}
+    found = []
+    for line in outside:
+        fields = line.split("#")[0].split()
+        if len(fields) > 1 and not _loopback(fields[0]) and any(wanted.get(name.lower(), fields[0]) != fields[0] for name in fields[1:]):
+            found.append(line.strip())
+    return found
+
+
+def _split(text: str) -> tuple[list[str], list[str]]:
+    """Return the lines outside and inside the block."""
+    outside: list[str] = []
+    block: list[str] = []
+    inside = False
+    for line in text.splitlines():
+        if line.strip() == BEGIN:
+            inside = True
+        elif line.strip() == END:
+            inside = False
+        else:
+            (block if inside else outside).append(line)
+    return outside, block
+
+
+def _restore(lines: Iterable[str]) -> list[str]:
+    """Return the lines as they were before this project touched them."""
+    return [line.removeprefix(OFF) for line in lines if not line.endswith(REST)]
+
+
+def _loopback(address: str) -> bool:
+    return bool(re.match(r"127\.", address)) or address == "::1"
+
+
+def _without(line: str, own: set[str]) -> list[str]:
+    """Return a line without the host's own names where it is a loopback line."""
+    fields = line.split("#")[0].split()
+    if len(fields) < 2 or not _loopback(fields[0]) or not own & {name.lower() for name in fields[1:]}:
+        return [line]
+    rest = [name for name in fields[1:] if name.lower() not in own]
+    return [f"{OFF}{line}", *([f"{fields[0]} {' '.join(rest)}{REST}"] if rest else [])]
