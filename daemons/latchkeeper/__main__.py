@@ -11,8 +11,9 @@ from dataclasses import asdict
 from types import FrameType
 from typing import NoReturn
 
-from . import config, ends, keeper, pages, proc, record, rules, zk
+from . import config, fence, keeper, pages, proc, record, rules, stop, zk
 from .log import say
+from .process import start_now
 
 REFUSED = 3
 
@@ -31,12 +32,12 @@ def _late(_number: int, _frame: FrameType | None) -> NoReturn:
     raise TimeoutError("out of time")
 
 
-def fence(settings: config.Config) -> int:
+def run_fence(settings: config.Config) -> int:
     """Fence; 0 in any case, since the unit has ended and must not fail for it."""
     signal.signal(signal.SIGALRM, _late)
     signal.setitimer(signal.ITIMER_REAL, max(1.0, settings.fence_timeout_s))
     try:
-        ends.fence(settings)
+        fence.fence(settings)
     except Exception as error:
         say("fence", result="failed", why=f"{type(error).__name__}: {error}")
     return 0
@@ -60,7 +61,7 @@ def guard(settings: config.Config, accepted: bool) -> int:
 def status(settings: config.Config, as_json: bool) -> int:
     """Print what is recorded, and the line as ZooKeeper has it."""
     held = record.load(settings.record)
-    verdict = rules.verdict(held, proc.boot_id(), ends.start_now(held.pid) if held else None)
+    verdict = rules.verdict(held, proc.boot_id(), start_now(held.pid) if held else None)
     problem = ""
     line: list[rules.Latch] = []
     connect, directory = (held.zookeeper, held.zookeeper_dir) if held else (settings.zookeeper, settings.zookeeper_dir)
@@ -108,12 +109,12 @@ def main(arguments: list[str] | None = None) -> int:
             keeper.run(settings)
             return 0
         case "fence":
-            return fence(settings)
+            return run_fence(settings)
         case "stop":
             if not given.pid.isdigit():
                 say("stop", result="nothing to stop", why=f"no process ({given.pid!r})")
                 return 0
-            ends.stop(settings, int(given.pid))
+            stop.stop(settings, int(given.pid))
             return 0
         case "guard":
             return guard(settings, given.accept_driver_loss)

@@ -79,7 +79,14 @@ class Keeper:
             return CHECK_S if self.holds() else SOON_S
         now = time.monotonic()
         latches = self.latches()
-        if self.holds() and ends == self.ends and now - self.checked < FULL_CHECK_S and self.in_line(latches):
+        if (
+            self.holds()
+            and ends == self.ends
+            and now - self.checked < FULL_CHECK_S
+            and self.in_line(latches)
+            and self.held
+            and self.held.url
+        ):
             return CHECK_S
         sessions = rules.sessions_of(ends, zk.connections(self.config.zookeeper))
         own = rules.own_latch(latches, sessions)
@@ -89,7 +96,8 @@ class Keeper:
                 return CHECK_S
             return SOON_S
         self.ends, self.checked = ends, now
-        if not self.holds() or (self.held and (self.held.session, self.held.node) != (own.owner, own.name)):
+        held = self.held
+        if held is None or not self.holds() or not held.url or (held.session, held.node) != (own.owner, own.name):
             self.store(own)
         self.problem = ""
         return CHECK_S
