@@ -31,6 +31,8 @@ ZOOKEEPER_JARS = (
     r"snappy-java-\d",
 )
 _ZOOKEEPER_JAR = re.compile(r"(?:.*/)?jars/((?:" + "|".join(ZOOKEEPER_JARS) + r")[^/]*\.jar)")
+# Raise it when repack or zookeeper_tar would make other files of the same source: caches are then made anew.
+LAYOUT = 2
 _ROOT_FILES = {"LICENSE", "NOTICE", "README.md", "RELEASE"}
 
 
@@ -68,6 +70,8 @@ def member_target(name: str) -> str | None:
     if not rest:
         return None
     if top.startswith("pyspark-"):
+        if rest[0] == "deps" and len(rest) > 2 and rest[1] == "examples":
+            return "/".join(["examples", "src", "main", "python", *rest[2:]])
         if rest[0] == "deps" and len(rest) > 1:
             return "/".join(rest[1:])
         if rest[0] == "lib" and len(rest) > 1:

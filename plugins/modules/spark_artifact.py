@@ -25,7 +25,7 @@ from ansible.module_utils.artifacts import (
     verify_file,
 )
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.spark_layout import repack, zookeeper_tar
+from ansible.module_utils.spark_layout import LAYOUT, repack, zookeeper_tar
 
 DOCUMENTATION = r"""
 module: spark_artifact
@@ -169,8 +169,8 @@ def recipe(params: dict[str, Any]) -> str:
     A checksum decides it alone, wherever the file comes from; else the source does, and a local file's size and time.
     """
     if params["checksum"]:
-        return f"{params['version']} {parse_checksum(params['checksum'])}"
-    parts = [params["source"], params["version"]]
+        return f"layout {LAYOUT}, {params['version']} {parse_checksum(params['checksum'])}"
+    parts = [f"layout {LAYOUT},", params["source"], params["version"]]
     if params["source"] == "local":
         path = Path(params["path"] or "").expanduser()
         stat = path.stat() if path.is_file() else None
