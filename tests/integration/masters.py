@@ -84,7 +84,7 @@ class Master:
         return self.process.pid
 
     def configure(self) -> None:
-        """Write the configuration, and a systemctl that answers for the unit with this JVM's PID."""
+        """Write the configuration."""
         self.directory.mkdir(parents=True, exist_ok=True)
         (self.directory / "log4j2.properties").write_text(LOG4J)
         self.config.write_text(
@@ -95,15 +95,12 @@ class Master:
                     "zookeeper": self.zookeeper,
                     "masters": self.pages,
                     "record": str(self.record),
+                    "pid_file": str(self.directory / "pid"),
                     "handover_timeout_s": 20,
                     "fence_timeout_s": 10,
                 }
             )
         )
-        fake = self.directory / "bin" / "systemctl"
-        fake.parent.mkdir(exist_ok=True)
-        fake.write_text(f"#!/bin/sh\ncat {self.directory}/pid 2>/dev/null || echo 0\n")
-        fake.chmod(0o755)
 
     def start(self) -> None:
         """Start the JVM and its latchkeeper; returns at once."""
@@ -140,8 +137,8 @@ class Master:
         return [sys.executable, "-m", "latchkeeper", "--config", str(self.config), *arguments]
 
     def environment(self) -> dict[str, str]:
-        """Find the package, and the unit's systemctl before the machine's."""
-        return os.environ | {"PYTHONPATH": str(DAEMONS), "PATH": f"{self.directory / 'bin'}:{os.environ['PATH']}"}
+        """Find the package."""
+        return os.environ | {"PYTHONPATH": str(DAEMONS)}
 
     def call(self, *arguments: str) -> tuple[dict[str, object], float]:
         """Run the latchkeeper; return its last line and how long it took."""
