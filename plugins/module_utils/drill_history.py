@@ -1,0 +1,205 @@
+"""What a drill recorded, in order: masters as the observer saw them, jobs as the load ran them. Pure; seconds on one clock.
+
+Observer and load run on the same host, so their monotonic clocks are one (CLOCK_MONOTONIC). A master said what it said at some
+moment between ``begin`` and ``end`` of a sample; nothing finer is known, and every rule here keeps to that.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+
+class HistoryError(Exception):
+    """The recorded lines are not what observer and load write; the text names the line."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One answer of a master; ``status`` None when there was none."""
+
+    name: str
+    begin: float
+    end: float
+    status: str | None
+    alive_workers: int = 0
+    cores_used: int = 0
+    memory_used_mb: int = 0
+    apps: frozenset[str] = frozenset()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the master said that it leads."""
+        return self.status == "ALIVE"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One job of the load; ``executors`` None when Spark's interface did not answer."""
+
+    begin: float
+    end: float
+    ok: bool
+    error: str | None
+    executors: frozenset[str] | None
+
+
+@dataclass
+class History:
+    """All that was seen of the masters; samples of each in the order in which they began."""
+
+    samples: dict[str, list[Sample]] = field(default_factory=dict)
+
+    @property
+    def end(self) -> float:
+        """When the observer saw something last."""
+        return max((sample.end for samples in self.samples.values() for sample in samples), default=0.0)
+
+    def all_alive(self) -> list[Sample]:
+        """Return every ALIVE answer, by the time of its beginning."""
+        return sorted((sample for samples in self.samples.values() for sample in samples if sample.alive), key=lambda sample: sample.begin)
+
+
+@dataclass
+class Load:
+    """What an application did."""
+
+    app: str | None = None
+    registered_s: float | None = None
+    ready: bool = False
+    jobs: list[Job] = field(default_factory=list)
+
+
+def _entries(lines: Iterable[str], what: str) -> list[dict[str, Any]]:
+    """Return the lines as objects. The last line may be cut off: its writer was stopped."""
+    kept = [line for line in lines if line.strip()]
+    entries = []
+    for number, line in enumerate(kept, 1):
+        try:
+            entry = json.loads(line)
+        except ValueError as error:
+            if number == len(kept):
+                break
+            raise HistoryError(f"line {number} of the {what} is not JSON: {error}") from None
+        if not isinstance(entry, dict):
+            raise HistoryError(f"line {number} of the {what} is no object")
+        entries.append(entry)
+    return entries
+
+
+def parse_history(lines: Iterable[str], names: Sequence[str]) -> History:
+    """Return the observer's history; masters without a sample have an empty list. Raises HistoryError."""
+    history = History({name: [] for name in names})
+    for entry in _entries(lines, "observer's file"):
+        if entry.get("kind") != "master":
+            continue
+        try:
+            sample = Sample(
+                name=entry["name"],
+                begin=float(entry["begin"]),
+                end=float(entry["end"]),
+                status=entry["status"],
+                alive_workers=entry.get("alive_workers", 0),
+                cores_used=entry.get("cores_used", 0),
+                memory_used_mb=entry.get("memory_used_mb", 0),
+                apps=frozenset(entry.get("apps", ())),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise HistoryError(f"a line of the observer's file lacks something: {error!r}") from None
+        history.samples.setdefault(sample.name, []).append(sample)
+    for samples in history.samples.values():
+        samples.sort(key=lambda sample: sample.begin)
+    return history
+
+
+def parse_load(lines: Iterable[str]) -> Load:
+    """Return what the load wrote. Raises HistoryError."""
+    load = Load()
+    for entry in _entries(lines, "load's file"):
+        kind = entry.get("kind")
+        try:
+            if kind == "registered":
+                load.app, load.registered_s = entry["app"], float(entry["seconds"])
+            elif kind == "ready":
+                load.ready = True
+            elif kind == "job":
+                listed = entry["executors"]
+                executors = None if listed is None else frozenset(listed)
+                load.jobs.append(Job(float(entry["begin"]), float(entry["end"]), entry["ok"] is True, entry["error"], executors))
+        except (KeyError, TypeError, ValueError) as error:
+            raise HistoryError(f"a line of the load's file lacks something: {error!r}") from None
+    return load
+
+
+def overlaps(history: History) -> list[tuple[Sample, Sample]]:
+    """Return proven moments with two leaders: pairs of ALIVE answers of different masters.
+
+    Proof: B said ALIVE in two answers in a row, and the whole of A's ALIVE answer lies between them. Apache's Master never leads
+    twice in one process and takes seconds to start, so B led all the time between. An answer that merely begins before B's
+    ends proves nothing.
+    """
+    found = []
+    for name, samples in history.samples.items():
+        # The spans between two ALIVE answers in a row, as [end of the first, begin of the second].
+        spans = [(first, second.begin) for first, second in pairwise(samples) if first.alive and second.alive]
+        for other, answers in history.samples.items():
+            if other == name:
+                continue
+            alive = [answer for answer in answers if answer.alive]
+            position = 0
+            for first, until in spans:
+                while position < len(alive) and alive[position].begin <= first.end:
+                    position += 1
+                if position < len(alive) and alive[position].end < until:
+                    found.append((first, alive[position]))
+    return sorted(found, key=lambda pair: pair[1].begin)
+
+
+@dataclass(frozen=True)
+class Change:
+    """A change of leader: the last ALIVE answer of the old one, the first of the new one."""
+
+    last: Sample
+    first: Sample
+
+    @property
+    def without_leader_s(self) -> float:
+        """Return an upper bound: the old one may have died as soon as its last answer began."""
+        return self.first.end - self.last.begin
+
+
+def change_of_leader(history: History, old: str) -> Change | None:
+    """Return the first change away from ``old``; None when no other master ever said ALIVE after it."""
+    first_of_others = next((sample for sample in history.all_alive() if sample.name != old), None)
+    if first_of_others is None:
+        return None
+    before = [sample for sample in history.samples.get(old, []) if sample.alive and sample.begin <= first_of_others.begin]
+    return Change(before[-1], first_of_others) if before else None
+
+
+def longest_blindness_s(history: History) -> float:
+    """Return the longest time between two answers of the same master, silent ones included."""
+    gaps = [b.begin - a.begin for samples in history.samples.values() for a, b in pairwise(samples)]
+    return max(gaps, default=0.0)
+
+
+def longest_stall_s(jobs: Sequence[Job], since: float, until: float) -> float | None:
+    """Return the longest time between the ends of good jobs from ``since`` to ``until``; None when there was none before."""
+    ends = [job.end for job in jobs if job.ok]
+    before = [end for end in ends if end <= since]
+    if not before:
+        return None
+    marks = [before[-1], *(end for end in ends if since < end <= until), max(until, before[-1])]
+    return max(b - a for a, b in pairwise(marks))
+
+
+def transitions(samples: Sequence[Sample]) -> list[tuple[float, str | None]]:
+    """Return when the master's status changed, and to what; the first answer counts as a change."""
+    changes: list[tuple[float, str | None]] = []
+    for sample in samples:
+        if not changes or changes[-1][1] != sample.status:
+            changes.append((sample.end, sample.status))
+    return changes
