@@ -24,7 +24,7 @@ class Config:
     zookeeper: str = ""  # connect string, chroot included
     zookeeper_dir: str = "/spark"
     masters: tuple[str, ...] = ()  # host:port of every master's page
-    unit: str = "spark-master.service"
+    pid_file: str = "/run/spark-master/pid"  # written by the unit as the process starts
     record: str = "/run/spark-latchkeeper/master.json"
     fence_delay_s: float = 2.0
     fence_timeout_s: float = 6.0

@@ -5,9 +5,9 @@ It never ends because ZooKeeper or the master is away, and never deletes a recor
 
 from __future__ import annotations
 
-import subprocess
 import time
 from datetime import UTC, datetime
+from pathlib import Path
 
 from . import pages, proc, record, rules, zk
 from .config import Config, servers
@@ -39,11 +39,11 @@ class Keeper:
         self.problem = ""
 
     def process(self) -> bool:
-        """Find the master's process; False while there is none. Asks systemd only when the known one is gone."""
+        """Find the master's process; False while there is none."""
         stat = proc.read_stat(self.pid) if self.pid else None
         if stat is not None and stat.start == self.start and not stat.dead:
             return True
-        pid = main_pid(self.config.unit)
+        pid = main_pid(self.config.pid_file)
         stat = proc.read_stat(pid) if pid else None
         if stat is None:
             self.pid = 0
@@ -137,16 +137,14 @@ class Keeper:
             say("waiting", why=problem)
 
 
-def main_pid(unit: str) -> int:
-    """Ask systemd for the unit's main process; 0 when there is none or systemd does not answer."""
+def main_pid(path: str) -> int:
+    """Return the process that the unit noted as it started; 0 when there is none."""
     try:
-        done = subprocess.run(
-            ["systemctl", "show", "-p", "MainPID", "--value", unit], capture_output=True, text=True, timeout=5, check=False
-        )
-    except (OSError, subprocess.SubprocessError):
+        with Path(path).open("rb") as file:
+            text = file.read(32).strip()
+    except OSError:
         return 0
-    text = done.stdout.strip()
-    return int(text) if text.isascii() and text.isdigit() else 0
+    return int(text) if text.isdigit() else 0
 
 
 def run(config: Config) -> None:

@@ -156,6 +156,10 @@ is_leader:
   description: Whether it leads (master, status ALIVE; ZooKeeper, leader or standalone).
   type: bool
   returned: probe
+recovery_mode:
+  description: Recovery mode that the running process was started with.
+  type: str
+  returned: probe
 drivers:
   description: Active drivers that the master lists, id to state.
   type: dict
@@ -176,6 +180,16 @@ class Seen:
     leader: bool = False
     status: str = ""
     drivers: dict[str, str] = field(default_factory=dict)
+
+
+def recovery_mode(pid: int) -> str:
+    """Return the mode that a running daemon was started with (NONE is Spark's default); empty when there is no such process."""
+    try:
+        arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return ""
+    given = [argument.partition(b"=")[2] for argument in arguments if argument.startswith(b"-Dspark.deploy.recoveryMode=")]
+    return given[-1].decode(errors="replace").upper() if given else "NONE"
 
 
 def digest(path: str) -> str | None:
@@ -407,6 +421,7 @@ def main() -> None:
             status=seen.status,
             seen=seen.text,
             drivers=seen.drivers,
+            recovery_mode=recovery_mode(unit.main_pid) if unit.running else "",
             reason=stale or (unit.active_state if not unit.running else "it runs what is on disk"),
         )
 
