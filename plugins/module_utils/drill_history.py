@@ -134,28 +134,45 @@ def parse_load(lines: Iterable[str]) -> Load:
     return load
 
 
-def overlaps(history: History) -> list[tuple[Sample, Sample]]:
-    """Return proven moments with two leaders: pairs of ALIVE answers of different masters.
+def _reigns(samples: Sequence[Sample]) -> list[list[Sample]]:
+    """Return the runs of ALIVE answers that no other answer of this master interrupts."""
+    runs: list[list[Sample]] = []
+    led = False
+    for sample in samples:
+        if sample.alive and led:
+            runs[-1].append(sample)
+        elif sample.alive:
+            runs.append([sample])
+        led = sample.alive
+    return runs
 
-    Proof: B said ALIVE in two answers in a row, and the whole of A's ALIVE answer lies between them. Apache's Master never leads
-    twice in one process and takes seconds to start, so B led all the time between. An answer that merely begins before B's
-    ends proves nothing.
+
+def overlaps(history: History) -> list[tuple[Sample, Sample]]:
+    """Return proven moments with two leaders, as pairs of answers, one per pair of uninterrupted reigns.
+
+    A master that says ALIVE twice in a row led from the end of the first answer to the beginning of the last: Apache's Master never
+    leads twice in one process and takes seconds to start. Two such spans that intersect are proof, and so is a single ALIVE
+    answer that lies wholly inside another's span. An answer that only touches a span proves nothing: a paused master's answer
+    may be as old as its question.
     """
+    reigns = [(name, run) for name, samples in history.samples.items() for run in _reigns(samples)]
     found = []
-    for name, samples in history.samples.items():
-        # The spans between two ALIVE answers in a row, as [end of the first, begin of the second].
-        spans = [(first, second.begin) for first, second in pairwise(samples) if first.alive and second.alive]
-        for other, answers in history.samples.items():
-            if other == name:
-                continue
-            alive = [answer for answer in answers if answer.alive]
-            position = 0
-            for first, until in spans:
-                while position < len(alive) and alive[position].begin <= first.end:
-                    position += 1
-                if position < len(alive) and alive[position].end < until:
-                    found.append((first, alive[position]))
-    return sorted(found, key=lambda pair: pair[1].begin)
+    for number, (name, one) in enumerate(reigns):
+        for other_name, other in reigns[number + 1 :]:
+            if name != other_name and (proof := _overlap(one, other)):
+                found.append(proof)
+    return sorted(found, key=lambda pair: pair[0].begin)
+
+
+def _overlap(one: Sequence[Sample], other: Sequence[Sample]) -> tuple[Sample, Sample] | None:
+    begin, end = max(one[0].end, other[0].end), min(one[-1].begin, other[-1].begin)
+    if begin < end:
+        return (one[0], other[0]) if one[0].end <= other[0].end else (other[0], one[0])
+    for few, many in ((one, other), (other, one)):
+        for sample in few:
+            if many[0].end < sample.begin and sample.end < many[-1].begin:
+                return many[0], sample
+    return None
 
 
 @dataclass(frozen=True)

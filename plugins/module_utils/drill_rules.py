@@ -89,7 +89,7 @@ def one_leader(facts: Facts) -> Check:
     why = "" if seen else "no samples"
     if pairs:
         one, other = pairs[0]
-        why = f"{one.name} and {other.name} both said ALIVE, {len(pairs)} times"
+        why = f"{one.name} and {other.name} led at the same time, {other.end - one.end:.2f} s after the first answer of {one.name}"
     return _equal("two_leaders", "moments with two leaders", len(pairs) if seen else None, 0, "", why)
 
 
