@@ -35,14 +35,13 @@ def render(**more: Any) -> dict[str, str]:
         "h2": {"zookeeper_peer_port": 2889, "zookeeper_election_port": "3889"},
         "h3": {"cluster_address": "h3.x"},
     }
-    servers = zookeeper_servers(zookeeper_ids(list(hostvars), hostvars), hostvars)
-    text = environment.get_template("zoo.cfg.j2").render(
-        **{"ansible_managed": "x", **role_defaults(), "_zookeeper_servers": servers, **more}
-    )
+    servers = zookeeper_servers({"h1": 1, "h3": 3, "h2": 2}, hostvars)
+    variables = {"ansible_managed": "x", **role_defaults(), "_zookeeper_servers": servers, **more}
+    text = environment.get_template("zoo.cfg.j2").render(**variables)
     assert parse_servers(text) == servers
-    pairs = [line.split("=", 1) for line in text.splitlines() if line and not line.startswith("#")]
+    pairs = [line.partition("=")[::2] for line in text.splitlines() if line and not line.startswith("#")]
     assert len({key for key, _ in pairs}) == len(pairs), "no key twice"
-    return {key: value for key, value in pairs}
+    return dict(pairs)
 
 
 def test_defaults() -> None:
