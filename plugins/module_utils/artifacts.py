@@ -136,6 +136,16 @@ def fetch_text(urls: Sequence[str], timeout: float = 15.0) -> tuple[str, str]:
     raise ArtifactError("No checksum could be fetched. " + "; ".join(reasons))
 
 
+def origin_checksum(urls: Sequence[str], suffix: str = ".sha512", timeout: float = 15.0) -> Checksum:
+    """Return the checksum that stands beside the file, from the last URL that answers.
+
+    A list of mirrors ends with the origin, which is asked first: a mirror must not vouch for itself. Raises ArtifactError.
+    """
+    name = urls[0].rsplit("/", 1)[-1]
+    text, _ = fetch_text([f"{url}{suffix}" for url in reversed(urls)], timeout)
+    return parse_checksum_file(text, name)
+
+
 def _transfer(response: http.client.HTTPResponse, sink: IO[bytes], url: str, progress: Progress | None) -> None:
     length = response.headers.get("Content-Length")
     total = int(length) if length and length.isdigit() else None
@@ -206,6 +216,27 @@ def cache_lock(directory: Path, name: str, timeout: float = 1800.0) -> Iterator[
             else:
                 leftover.unlink(missing_ok=True)
         yield
+
+
+def fetch_into_cache(cache: Path, urls: Sequence[str], checksum: str, suffix: str = "", timeout: float = 60.0) -> tuple[bool, Path, str]:
+    """Have one file in the cache and return (whether it was fetched now, path, sha256).
+
+    `checksum` as the user wrote it; empty takes the file with `suffix` beside it. Raises ArtifactError.
+    """
+    path = cache / urls[0].rsplit("/", 1)[-1]
+    if not (checksum or suffix):
+        raise ArtifactError(f"No checksum of {path.name} is known. Give it, as sha256:<digest> or sha512:<digest>.")
+    # What a mirror gave without the user's checksum does not stand for another mirror's.
+    recipe = str(parse_checksum(checksum)) if checksum else " ".join(urls)
+    with cache_lock(cache, path.name):
+        found = sealed(path)
+        if found and found[1].get("recipe") == recipe:
+            return False, path, found[0]
+        expected = parse_checksum(checksum) if checksum else origin_checksum(urls, suffix, min(15.0, timeout))
+        origin = fetch_verified(urls, expected, path, timeout)
+        sha256 = expected.digest if expected.algorithm == "sha256" else digest_of(path)
+        seal(path, sha256, {"origin": f"{origin} {expected}", "recipe": recipe})
+    return True, path, sha256
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -16,10 +16,9 @@ from ansible.module_utils.artifacts import (
     Checksum,
     cache_lock,
     digest_of,
-    fetch_text,
     fetch_verified,
+    origin_checksum,
     parse_checksum,
-    parse_checksum_file,
     seal,
     sealed,
     verify_file,
@@ -145,8 +144,7 @@ def archive_download(params: dict[str, Any], checksum: Checksum | None, folder: 
     if not urls:
         raise ArtifactError("spark_source is archive and spark_mirrors is empty: give at least https://archive.apache.org/dist")
     if checksum is None:
-        text, _ = fetch_text([f"{url}.sha512" for url in reversed(urls)], timeout=min(15, params["timeout"]))
-        checksum = parse_checksum_file(text, name)
+        checksum = origin_checksum(urls, timeout=min(15, params["timeout"]))
     url = fetch_verified(urls, checksum, folder / name, timeout=params["timeout"])
     return folder / name, f"{url} {checksum}"
 
