@@ -57,7 +57,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         else:
             result["hosts"] = {host: self._needs(inventory, host) for host in inventory.hosts}
             result["lines"] = inventory.lines
-            result["java"] = {}
+            result["java"] = self._java()
         return result
 
     def _inventory(self, task_vars: dict[str, Any]) -> preflight_model.Inventory:
@@ -150,6 +150,13 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             "myid": preflight_model.as_int(get("zookeeper_myid")) or 0 if ensemble else 0,
             "myid_file": f"{get('zookeeper_data_dir')}/myid" if ensemble and get("zookeeper_data_dir") else "",
         }
+
+    def _java(self) -> dict[str, list[int]]:
+        """Return the Java versions that each distribution packages, from the java role's file per release ("Debian-12")."""
+        found = {}
+        for file in sorted((ROOT / "roles" / "java" / "vars").glob("*-*.yml")):
+            found[file.stem] = [int(version) for version in self._yaml(file).get("_java_packages", {})]
+        return found
 
     def _yaml(self, path: Path) -> dict[str, Any]:
         """Return the mapping of one of the project's own files, templates in it still to be worked out; empty when missing."""

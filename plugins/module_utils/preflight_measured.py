@@ -30,7 +30,7 @@ def judge(
     """Return what keeps hosts from becoming the cluster.
 
     ``needs`` is what the inventory asks of each host, ``measured`` what was found there (result of preflight_host),
-    ``lines`` the Spark lines with their Java versions, ``java_of`` the Java versions by distribution ("Debian 12").
+    ``lines`` the Spark lines with their Java versions, ``java_of`` the Java versions by distribution ("Debian-12").
     """
     found: list[Problem] = []
     for host, result in measured.items():
@@ -198,7 +198,7 @@ def _java(
             )
         return
     name = facts["distribution"]
-    release = f"{name['id'].capitalize()} {name['version'].split('.')[0]}"
+    release = f"{name['id'].capitalize()}-{name['version'].split('.')[0]}"
     packaged = java_of.get(release)
     if packaged is None:
         return  # the java role says what it thinks of a distribution that it does not know

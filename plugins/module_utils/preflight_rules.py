@@ -13,7 +13,7 @@ from itertools import chain
 from typing import Any
 
 from ansible.module_utils.preflight_model import KNOWN_GROUPS, Inventory, Problem, as_bool, as_int, name_list, nearest, show
-from ansible.module_utils.preflight_values import check_values
+from ansible.module_utils.preflight_values import check_value, check_values
 
 #: Groups that others use for the same thing, and what they are here.
 OTHER_NAMES = {
@@ -404,7 +404,8 @@ def _java(inventory: Inventory, line: str, fits: list[int], hosts: Iterable[str]
     for value, same in inventory.by_value("java_version", hosts):
         number = as_int(value)
         wrong = tuple(host for host in same if not inventory.get(host, "java_home"))
-        if number and number not in fits and wrong:
+        known = check_value("java_version", value, inventory.specs.get("java_version", {})) is None
+        if known and number and number not in fits and wrong:
             yield Problem(
                 wrong,
                 "java_version",

@@ -22,6 +22,7 @@ PREFIXES = (
     "lab_",
     "status_",
     "artifact_",
+    "wordcount_",
 )
 
 #: What the JVM and Spark both read as a size: a number and a unit. A bare number means bytes to one and MiB to the other.

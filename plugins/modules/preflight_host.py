@@ -86,6 +86,14 @@ def listening(wanted: set[int], proc: Path = Path("/proc")) -> dict[int, set[str
     return found
 
 
+def target(link: Path) -> str:
+    """Return what a link in /proc/PID/fd points to; empty when it was closed meanwhile."""
+    try:
+        return os.readlink(link)  # noqa: PTH115 - socket:[1] is no path
+    except OSError:
+        return ""
+
+
 def holders(inodes: set[str], proc: Path = Path("/proc")) -> dict[str, dict[str, Any]]:
     """Return who holds the sockets: pid, name and systemd unit by inode. Needs root for processes of others."""
     result: dict[str, dict[str, Any]] = {}
@@ -96,8 +104,7 @@ def holders(inodes: set[str], proc: Path = Path("/proc")) -> dict[str, dict[str,
         if not process.name.isdigit():
             continue
         try:
-            links = [os.readlink(entry) for entry in (process / "fd").iterdir()]  # noqa: PTH115 - socket:[1] is no path
-            hit = [wanted[link] for link in links if link in wanted]
+            hit = [wanted[link] for link in map(target, (process / "fd").iterdir()) if link in wanted]
             if not hit:
                 continue
             name = (process / "comm").read_text().strip()

@@ -6,6 +6,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import hashlib
+import logging
 import shlex
 import socket
 import traceback
@@ -180,6 +181,8 @@ def transport(target: Target, types: tuple[str, ...] | None = None) -> Iterator[
             return
         except (paramiko.SSHException, EOFError, OSError) as error:
             raise Trouble(f"{target} does not speak ssh: {error or 'connection closed'}. Check that ansible_port is sshd's.") from error
+        if not link.is_active() or not link.initial_kex_done:
+            raise Trouble(f"{target} does not speak ssh: no answer within {target.timeout} s. Check that ansible_port is sshd's.")
         yield link
     finally:
         link.close()
@@ -374,6 +377,8 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
+    # What goes wrong is said once, by this module.
+    logging.getLogger("paramiko").setLevel(logging.CRITICAL)
     if PARAMIKO_ERROR:
         module.fail_json(msg=missing_required_lib("paramiko", reason="on the controller"), exception=PARAMIKO_ERROR)
     try:

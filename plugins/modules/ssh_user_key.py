@@ -70,7 +70,7 @@ def main() -> None:
             module.fail_json(msg=f"There is no {command[0]} on the host. Install openssh-client.")
         except subprocess.CalledProcessError as error:
             module.fail_json(msg=f"The ssh key of {name} (spark_user) in {key.parent}: {(error.stderr or error.stdout).strip()}")
-        return done.stdout
+        return str(done.stdout)
 
     changed = not key.exists()
     if changed and not module.check_mode:
