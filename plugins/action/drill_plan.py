@@ -35,7 +35,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
                 "lab": {"type": "bool", "required": True},
                 "confirm": {"type": "str", "default": ""},
                 "accept_driver_loss": {"type": "bool", "default": False},
-                "with_load": {"type": "bool", "default": True},
+                "planned": {"type": "bool", "default": False},
                 "report": {"type": "dict"},
             }
         )

@@ -23,7 +23,7 @@ class Wish:
     accept_driver_loss: bool
     masters_min: int = 2
     loses_drivers: bool = True
-    with_load: bool = True
+    planned: bool = False
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,19 @@ def seat(report: Mapping[str, Any], victim: str) -> str:
     return str(report["hosts"][ranked[0][1]]["name"])
 
 
+def _needs_of_a_handover(report: Mapping[str, Any]) -> None:
+    """Raise Refusal where nobody could take over."""
+    if report["recovery_mode"] != "ZOOKEEPER":
+        raise Refusal(f"spark_recovery_mode is {report['recovery_mode']}; leadership is handed over only with ZOOKEEPER")
+    if not report["leader"]:
+        raise Refusal(f"there is not exactly one leader: {report['verdict']}")
+    if not report["standbys"]:
+        raise Refusal(f"no standby answers, so nobody could take over from {report['leader']}: ansible-playbook playbooks/start.yml")
+    ensemble = report["ensemble"]
+    if ensemble and ensemble["checked"] and not ensemble["quorum"]:
+        raise Refusal("the ensemble has no quorum, so nobody could be elected: see ansible-playbook playbooks/status.yml")
+
+
 def plan(wish: Wish, report: Mapping[str, Any]) -> Plan:
     """Return who does what; raise Refusal when the cluster cannot stand the drill."""
     confirm(wish)
@@ -77,7 +90,9 @@ def plan(wish: Wish, report: Mapping[str, Any]) -> Plan:
         raise Refusal(
             f"the cluster has {len(masters)} master(s), the drill {wish.drill} needs {wish.masters_min}: add a host to spark_masters"
         )
-    if not report["healthy"]:
+    if wish.planned:
+        _needs_of_a_handover(report)
+    elif not report["healthy"]:
         raise Refusal(f"the cluster is not healthy before the drill: {report['verdict']}. See ansible-playbook playbooks/status.yml")
     if report["drivers"] and wish.loses_drivers and report["daemons"] == "apache" and not wish.accept_driver_loss:
         names = ", ".join(driver["id"] for driver in report["drivers"][:5])
@@ -86,8 +101,8 @@ def plan(wish: Wish, report: Mapping[str, Any]) -> Plan:
             " may lose or run twice on Apache's daemons; wait for their end, or say -e accept_driver_loss=true"
         )
     victim = report["leader"]
-    workers = report["workers"]["expected"]
+    workers = report["workers"]["alive" if wish.planned else "expected"]
     free = report["cores"] - report["cores_used"]
-    if wish.with_load and free < 2:
+    if not wish.planned and free < 2:
         raise Refusal(f"the cluster has {free} free core(s), the drill's two applications need 2: end an application or add a worker")
     return Plan(wish.drill, victim, seat(report, victim), list(report["standbys"]), workers, max(1, min(workers, free - 1)))

@@ -30,10 +30,10 @@ options:
     description: Run although active drivers would be lost.
     type: bool
     default: false
-  with_load:
-    description: The drill needs two applications.
+  planned:
+    description: A planned change of leader and no damage; it needs a leader and a standby, not a healthy cluster, and runs no load.
     type: bool
-    default: true
+    default: false
   report:
     description: Report of cluster_report; without it only the confirmation is looked at.
     type: dict

@@ -23,7 +23,9 @@ def report(**more: Any) -> dict[str, Any]:
         "leader": "a",
         "standbys": ["b"],
         "hosts": hosts,
-        "workers": {"expected": 2},
+        "workers": {"expected": 2, "alive": 1},
+        "recovery_mode": "ZOOKEEPER",
+        "ensemble": {"checked": True, "quorum": True},
         "cores": 4,
         "cores_used": 0,
         "drivers": [],
@@ -75,3 +77,24 @@ def test_the_confirmation_is_the_clusters_name() -> None:
 def test_an_unknown_drill_lists_the_known_ones() -> None:
     with pytest.raises(Refusal, match="handover, leader_kill"):
         confirm(dataclasses.replace(WISH, drill="leader_kil"))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"recovery_mode": "FILESYSTEM"}, "FILESYSTEM"),
+        ({"leader": None}, "exactly one leader"),
+        ({"standbys": []}, "nobody could take over"),
+        ({"ensemble": {"checked": True, "quorum": False}}, "quorum"),
+        ({"drivers": [{"id": "driver-1"}]}, "accept_driver_loss"),
+    ],
+)
+def test_a_handover_needs_somebody_to_hand_over_to(change: dict[str, Any], words: str) -> None:
+    with pytest.raises(Refusal, match=words):
+        plan(dataclasses.replace(WISH, drill="handover", planned=True), report(**change))
+
+
+def test_a_handover_does_not_need_every_worker() -> None:
+    wish = dataclasses.replace(WISH, drill="handover", planned=True)
+    decided = plan(wish, report(healthy=False, cores=0, ensemble={"checked": False, "quorum": None}))
+    assert decided.victim == "a" and decided.workers == 1
