@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -52,9 +53,14 @@ def run(*command: str) -> str:
     return done.stdout
 
 
+@cache
+def listed(inventory: str) -> dict[str, Any]:
+    listing: dict[str, Any] = json.loads(run("ansible-inventory", "-i", f"inventory/{inventory}", "--list"))
+    return listing
+
+
 def groups(inventory: str) -> dict[str, list[str]]:
-    listed = json.loads(run("ansible-inventory", "-i", f"inventory/{inventory}", "--list"))
-    return {name: group["hosts"] for name, group in listed.items() if name != "_meta" and "hosts" in group}
+    return {name: group["hosts"] for name, group in listed(inventory).items() if name != "_meta" and "hosts" in group}
 
 
 def computed(inventory: str, target: Path, *more: str) -> dict[str, dict[str, Any]]:
@@ -140,8 +146,7 @@ def commented_settings(path: Path) -> set[str]:
 
 @pytest.mark.parametrize("inventory", ["lab", "single", "example"])
 def test_inventories_set_only_variables_that_a_role_knows(inventory: str) -> None:
-    variables = json.loads(run("ansible-inventory", "-i", f"inventory/{inventory}", "--list"))["_meta"]["hostvars"]
-    names = {name for host in variables.values() for name in host}
+    names = {name for host in listed(inventory)["_meta"]["hostvars"].values() for name in host}
     for path in (ROOT / "inventory" / inventory).rglob("*_vars/**/*.yml"):
         names |= commented_settings(path)
     assert {name for name in names - specified() if not name.startswith(("ansible_", "vault_"))} == set()
