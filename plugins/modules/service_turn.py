@@ -167,7 +167,9 @@ drivers:
 """
 
 POLL_S = 0.25
-ASK_TIMEOUT_S = 2.0
+ASK_TIMEOUT_S = 4.0
+#: So many ends while it is waited for mean that waiting longer will not help.
+CRASHES = 5
 FILE_LIMIT = 64 * 1024 * 1024
 
 
@@ -350,8 +352,12 @@ class Turn:
     def wait(self) -> str:
         """Wait until the service is healthy; end the task when it is not in time."""
         end = time.monotonic() + self.timeout
+        restarts = None
         while True:
             unit = self.show()
+            restarts = unit.restarts if restarts is None else restarts
+            if unit.restarts - restarts >= CRASHES:
+                self.fail(f"it has ended {unit.restarts - restarts} times since its start; the unit is {self.describe()}")
             seen = self.look(unit) if unit.running else Seen(False, f"unit is {unit.active_state} ({unit.sub_state})")
             missing = self.a_leader() if seen.healthy else ""
             if seen.healthy and not missing:
