@@ -30,15 +30,18 @@ def render(text: str, entries: Sequence[Entry], own_names: Iterable[str]) -> str
     """
     outside, block = _split(text)
     outside = _restore(outside)
-    kept = {name: line for line in block for name in line.split("#")[0].split()[1:]}
+    kept = {name: line for line in block for name in _names(line)}
+    shadowed = _shadowed(outside, {name.lower() for name in own_names if not _is_localhost(name)})
+    own = {name.lower() for name in (*own_names, *shadowed)}
     lines: list[str] = []
     for entry in entries:
-        if entry.ip is not None:
-            lines.append(f"{entry.ip} {' '.join(entry.names)}")
-        else:
+        if entry.ip is None:
             lines += [line for line in dict.fromkeys(kept.get(name, "") for name in entry.names) if line]
+            continue
+        # What the host called itself on loopback comes first on its own line: `hostname -f` stays what it was.
+        mine = shadowed if own & {name.lower() for name in entry.names} else []
+        lines.append(f"{entry.ip} {' '.join(dict.fromkeys([*mine, *entry.names]))}")
     if lines:
-        own = {name.lower() for name in own_names if not name.lower().startswith("localhost")}
         outside = [new for line in outside for new in _without(line, own)]
     while outside and not outside[-1].strip():
         outside.pop()
@@ -78,6 +81,21 @@ def _restore(lines: Iterable[str]) -> list[str]:
     return [line.removeprefix(OFF) for line in lines if not line.endswith(REST)]
 
 
+def _names(line: str) -> list[str]:
+    """Return the names on a line of /etc/hosts."""
+    return line.split("#")[0].split()[1:]
+
+
+def _is_localhost(name: str) -> bool:
+    return name.lower().startswith(("localhost", "ip6-"))
+
+
+def _shadowed(lines: Iterable[str], own: set[str]) -> list[str]:
+    """Return the names, other than localhost, on loopback lines with one of the host's own names: all of them are its own."""
+    found = [_names(line) for line in lines if _loopback((line.split() or [""])[0]) and own & {name.lower() for name in _names(line)}]
+    return list(dict.fromkeys(name for names in found for name in names if not _is_localhost(name)))
+
+
 def _loopback(address: str) -> bool:
     return bool(re.match(r"127\.", address)) or address == "::1"
 
@@ -85,6 +103,7 @@ def _loopback(address: str) -> bool:
 def _without(line: str, own: set[str]) -> list[str]:
     """Return a line without the host's own names where it is a loopback line."""
     fields = line.split("#")[0].split()
+    own = {name for name in own if not _is_localhost(name)}
     if len(fields) < 2 or not _loopback(fields[0]) or not own & {name.lower() for name in fields[1:]}:
         return [line]
     rest = [name for name in fields[1:] if name.lower() not in own]

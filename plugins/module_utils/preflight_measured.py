@@ -141,12 +141,12 @@ def _ports(host: str, need: Mapping[str, Any], facts: Mapping[str, Any]) -> Iter
     """Ports that a stranger holds; the project's own units may, whichever of them."""
     for entry in need["ports"]:
         holder = facts["ports"].get(str(entry["port"]))
-        if holder is None or holder["unit"] in UNITS:
+        if holder is None or {holder["unit"], *holder.get("units", ())} & set(UNITS):
             continue
         if holder["pid"]:
             who = f"{holder['name']} (pid {holder['pid']}{', unit ' + holder['unit'] if holder['unit'] else ''})"
         else:
-            who = "a process that cannot be seen"
+            who = f"a process of user {holder['user']}"
         yield Problem(
             (host,),
             entry["variable"],

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import re
 import socket
 import sys
@@ -70,9 +71,9 @@ LISTEN = "0A"
 RESOLVE_SECONDS = 5.0
 
 
-def listening(wanted: set[int], proc: Path = Path("/proc")) -> dict[int, set[str]]:
-    """Return the inodes of the sockets that listen on the wanted ports, by port."""
-    found: dict[int, set[str]] = {}
+def listening(wanted: set[int], proc: Path = Path("/proc")) -> dict[int, dict[str, int]]:
+    """Return the sockets that listen on the wanted ports: {port: {inode: uid}}."""
+    found: dict[int, dict[str, int]] = {}
     for name in ("tcp", "tcp6"):
         try:
             lines = (proc / "net" / name).read_text().splitlines()[1:]
@@ -82,7 +83,7 @@ def listening(wanted: set[int], proc: Path = Path("/proc")) -> dict[int, set[str
             fields = line.split()
             port = int(fields[1].rpartition(":")[2], 16)
             if fields[3] == LISTEN and port in wanted:
-                found.setdefault(port, set()).add(fields[9])
+                found.setdefault(port, {})[fields[9]] = int(fields[7])
     return found
 
 
@@ -94,35 +95,62 @@ def target(link: Path) -> str:
         return ""
 
 
+def unit_of(process: Path) -> str:
+    """Return the systemd service that a process belongs to; empty when it belongs to none. Raises OSError when it has ended."""
+    units = re.findall(r"([A-Za-z0-9@._\\-]+\.service)", (process / "cgroup").read_text())
+    return units[-1] if units else ""
+
+
 def holders(inodes: set[str], proc: Path = Path("/proc")) -> dict[str, dict[str, Any]]:
-    """Return who holds the sockets: pid, name and systemd unit by inode. Needs root for processes of others."""
+    """Return who holds the sockets: pid, name and systemd unit by inode.
+
+    Processes of other users can be seen by root only, and in a container only with CAP_SYS_PTRACE.
+    """
     result: dict[str, dict[str, Any]] = {}
-    if not inodes:
-        return result
     wanted = {f"socket:[{inode}]": inode for inode in inodes}
-    for process in proc.iterdir():
+    for process in proc.iterdir() if inodes else ():
         if not process.name.isdigit():
             continue
         try:
             hit = [wanted[link] for link in map(target, (process / "fd").iterdir()) if link in wanted]
-            if not hit:
-                continue
-            name = (process / "comm").read_text().strip()
-            cgroup = (process / "cgroup").read_text()
+            if hit:
+                who = {"pid": int(process.name), "name": (process / "comm").read_text().strip(), "unit": unit_of(process)}
+                result.update(dict.fromkeys(hit, who))
         except OSError:
             continue  # ended, or not ours to look at
-        units = re.findall(r"([A-Za-z0-9@._\\-]+\.service)", cgroup)
-        for inode in hit:
-            result[inode] = {"pid": int(process.name), "name": name, "unit": units[-1] if units else ""}
     return result
 
 
+def units_of(uid: int, proc: Path = Path("/proc")) -> list[str]:
+    """Return the systemd services in which a user has processes: who may hold a socket of that user's whose process cannot be seen."""
+    found = set()
+    for process in proc.iterdir():
+        try:
+            if process.name.isdigit() and process.stat().st_uid == uid:
+                found.add(unit_of(process))
+        except OSError:
+            continue
+    return sorted(found - {""})
+
+
 def ports(wanted: list[int]) -> dict[str, dict[str, Any]]:
-    """Return, per listening port, who holds it; what cannot be seen is empty."""
+    """Return, per listening port, who holds it: ``user`` always, ``pid``, ``name`` and ``unit`` where the process can be seen.
+
+    Else ``pid`` is 0, and ``units`` are the services in which that user has processes.
+    """
     found = listening(set(wanted))
-    who = holders({inode for inodes in found.values() for inode in inodes})
-    nobody = {"pid": 0, "name": "", "unit": ""}
-    return {str(port): next((who[inode] for inode in sorted(inodes) if inode in who), nobody) for port, inodes in found.items()}
+    who = holders({inode for sockets in found.values() for inode in sockets})
+    result: dict[str, dict[str, Any]] = {}
+    for port, sockets in found.items():
+        inode = next((inode for inode in sorted(sockets) if inode in who), min(sockets))
+        uid = sockets[inode]
+        try:
+            user = pwd.getpwuid(uid).pw_name
+        except KeyError:
+            user = str(uid)
+        seen = who.get(inode)
+        result[str(port)] = {"user": user, **(seen or {"pid": 0, "name": "", "unit": "", "units": units_of(uid)})}
+    return result
 
 
 def memory_mb() -> int:

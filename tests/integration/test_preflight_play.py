@@ -100,7 +100,11 @@ def test_unreachable_hosts_are_named_together_and_the_others_stay_untouched(tmp_
         "down1": {"ansible_host": "127.0.0.2", "ansible_port": 9, "cluster_ip": "192.0.2.8"},
         "down2": {"ansible_host": "127.0.0.2", "ansible_port": 10, "cluster_ip": "192.0.2.9"},
     }
-    groups = {"zookeeper": dict.fromkeys(hosts, {}), "spark_masters": {"here": {}, "down1": {}}, "spark_workers": {"down2": {}}}
+    groups: dict[str, dict[str, Any]] = {
+        "zookeeper": {host: {} for host in hosts},
+        "spark_masters": {"here": {}, "down1": {}},
+        "spark_workers": {"down2": {}},
+    }
     code, said = play(tmp_path, groups, hosts, everyone={"ansible_become": False})
     assert code != 0
     assert "on the hosts; nothing was changed." in said

@@ -15,8 +15,14 @@ def test_own_name_leaves_loopback_and_the_block_comes() -> None:
     text = render(DEBIAN, ENTRIES, OWN)
     assert text == (
         "127.0.0.1\tlocalhost\n# spark-ha off: 127.0.1.1\tspark82.example.org\tspark82\n\n::1 localhost ip6-localhost\n"
-        "# BEGIN spark-ha\n192.168.88.82 spark82 spark82.example.org\n192.168.88.83 spark83\n# END spark-ha\n"
+        "# BEGIN spark-ha\n192.168.88.82 spark82.example.org spark82\n192.168.88.83 spark83\n# END spark-ha\n"
     )
+
+
+def test_a_name_seen_only_on_the_loopback_line_moves_along() -> None:
+    text = render(DEBIAN, [Entry("192.168.88.82", ("spark82",))], ["spark82"])
+    assert "\n192.168.88.82 spark82.example.org spark82\n" in text
+    assert render(text, [Entry("192.168.88.82", ("spark82",))], ["spark82"]) == text
 
 
 def test_second_time_changes_nothing_and_no_entries_takes_all_back() -> None:

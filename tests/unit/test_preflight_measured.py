@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 import socket
 from typing import Any
 
@@ -54,6 +55,14 @@ def test_good_host() -> None:
 @pytest.mark.parametrize("unit", ["spark-master.service", "spark-worker.service", "zookeeper.service"])
 def test_own_units_may_hold_ports(unit: str) -> None:
     assert judge({"ports": {"8080": {"pid": 7, "name": "java", "unit": unit}}}) == []
+
+
+def test_in_a_container_the_user_tells_whose_port_it_is() -> None:
+    """Without CAP_SYS_PTRACE even root cannot see which process of another user holds a socket."""
+    hidden = {"pid": 0, "name": "", "unit": "", "user": "spark"}
+    assert judge({"ports": {"8080": {**hidden, "units": ["spark-worker.service"]}}}) == []
+    found = judge({"ports": {"8080": {**hidden, "units": ["nginx.service"]}}})
+    assert "a process of user spark already listens" in found[0].problem
 
 
 CASES: dict[str, tuple[dict[str, Any], dict[str, Any], str, str, str]] = {
@@ -184,7 +193,8 @@ def test_a_listening_port_is_seen_with_its_holder() -> None:
         port = server.getsockname()[1]
         seen = preflight_host.ports([port, 1])
         assert list(seen) == [str(port)]
-        assert seen[str(port)]["pid"]
+        assert seen[str(port)]["pid"] == os.getpid()
+        assert seen[str(port)]["user"]
     assert preflight_host.ports([port]) == {}
 
 
