@@ -23,6 +23,7 @@ PREFIXES = (
     "status_",
     "artifact_",
     "wordcount_",
+    "destroy_",
 )
 
 #: What the JVM and Spark both read as a size: a number and a unit. A bare number means bytes to one and MiB to the other.
