@@ -18,7 +18,8 @@ def fence(config: Config) -> str:
 
     Whether it died or was stopped, and how, does not matter ($SERVICE_RESULT is not asked): only that the recorded process is gone.
     """
-    died = time.monotonic()
+    # systemd starts this as it learns of the death.
+    died = time.monotonic() - min(proc.own_age(), config.fence_delay_s)
     held = record.load(config.record)
     verdict = rules.verdict(held, proc.boot_id(), start_now(held.pid) if held else None)
     if held is None or verdict != "dead":

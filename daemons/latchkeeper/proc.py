@@ -6,6 +6,7 @@ import ipaddress
 import os
 import re
 import sys
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,6 +87,14 @@ def read_stat(pid: int, root: Path = PROC) -> Stat | None:
         return parse_stat((root / str(pid) / "stat").read_text(encoding="utf-8", errors="replace"))
     except (OSError, ValueError):
         return None
+
+
+def own_age() -> float:
+    """Return the seconds since this process was forked; loading Python alone takes a while on a busy machine."""
+    stat = read_stat(os.getpid())
+    if stat is None:
+        return 0.0
+    return max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - stat.start / os.sysconf("SC_CLK_TCK"))
 
 
 def boot_id(root: Path = PROC) -> str:

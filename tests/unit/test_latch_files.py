@@ -59,6 +59,7 @@ def test_this_process() -> None:
     assert not me.dead
     assert proc.read_stat(2**22 + 1) is None
     assert len(proc.boot_id()) == 36
+    assert 0 < proc.own_age() < 36000
     with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as client:
         (found,) = proc.sockets_of(os.getpid(), [server.getsockname()[1]])
         assert (found.local_ip, found.local_port) == client.getsockname()
