@@ -68,7 +68,7 @@ def parse_checksum_file(text: str, filename: str) -> Checksum:
     """
     body = text.replace("\r", "")
     for line in body.splitlines():
-        coreutils = re.fullmatch(r"\\?([0-9a-fA-F]{64,128})[ \t]+[ *]?(\S.*)", line.strip())
+        coreutils = re.fullmatch(r"\\?([0-9a-fA-F]{128}|[0-9a-fA-F]{64})[ \t]+[ *]?(\S.*)", line.strip())
         bsd = re.fullmatch(r"SHA-?(?:256|512) ?\((.+)\) ?= ?([0-9a-fA-F]+)", line.strip(), re.IGNORECASE)
         named = (coreutils[2], coreutils[1]) if coreutils else (bsd[1], bsd[2]) if bsd else None
         if named and named[0].strip().rsplit("/", 1)[-1] == filename:
