@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
-from ensemble import Ensemble
+from ensemble import Ensemble, Server
 from kazoo.client import KazooClient
 
 from latchkeeper import fourletter
+from module_utils.zookeeper_rules import plan
 
 
 @contextmanager
@@ -93,3 +95,42 @@ def test_a_paused_server_is_silent(ensemble: Ensemble) -> None:
     finally:
         follower.resume()
     wait_until(lambda: follower.mode() == "follower")
+
+
+@pytest.mark.parametrize(("before", "after"), [(1, 3), (3, 5)])
+def test_growing_in_the_order_of_the_plan_keeps_the_data(zookeeper_jars: Path, tmp_path: Path, before: int, after: int) -> None:
+    """The steps of the role: the old members stop and start together with the new lines, then empty ones join."""
+    grown = Ensemble(zookeeper_jars, tmp_path, size=after)
+    old, fresh = grown.servers[:before], grown.servers[before:]
+
+    def seen(server: Server, lines: list[Server]) -> dict[str, object]:
+        running = server in old
+        return {"id": server.myid, "has_data": running, "running": running, "servers": {str(s.myid): s.line for s in lines}}
+
+    try:
+        for server in old:
+            server.configure([other.line for other in old], grown.settings)
+            server.start()
+        wait_until(lambda: sum(server.mode() in ("leader", "standalone") for server in old) == 1, 60)
+        with session(old[0].endpoint) as client:
+            for number in range(20):
+                client.create(f"/kept-{number}", b"x" * 1000)
+
+        order = plan({s.myid: s.line for s in grown.servers}, {str(s.myid): seen(s, old) for s in [*fresh, *old]})
+        assert order["switch"]
+        for server in old:
+            server.stop()
+        grown.configure()
+        by_id = {str(server.myid): server for server in grown.servers}
+        for stage in ("old", "first", "rest"):
+            for host in order[stage]:
+                by_id[host].start()
+            if order["old"] and stage != "old":
+                grown.wait_for_quorum()
+        grown.wait_for_quorum(members=after)
+        for server in grown.servers:
+            with session(server.endpoint) as client:
+                client.sync("/")
+                assert len([name for name in client.get_children("/") if name.startswith("kept-")]) == 20
+    finally:
+        grown.kill()
