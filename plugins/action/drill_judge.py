@@ -44,7 +44,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
                 "directory": {"type": "path", "required": True},
             }
         )
-        directory = Path(args["directory"])
+        directory = Path(args["directory"]).resolve()
         report = self._report(args, directory, task_vars or {})
         try:
             directory.mkdir(parents=True, exist_ok=True)
