@@ -82,9 +82,9 @@ def zookeeper_verdict(members: Iterable[str], hostvars: Mapping[str, Any]) -> di
     return verdict
 
 
-def zookeeper_restarts(members: Iterable[str], hostvars: Mapping[str, Any]) -> list[str]:
-    """Return the members that run with other files than those on disk (service_turn, state probe): the leader last."""
-    stale = [host for host in members if _seen(hostvars, host, TURN).get("needs_restart")]
+def zookeeper_restarts(members: Iterable[str], hostvars: Mapping[str, Any], every: bool = False) -> list[str]:
+    """Return the members that run with other files than those on disk (service_turn, state probe), or every one: the leader last."""
+    stale = [host for host in members if every or _seen(hostvars, host, TURN).get("needs_restart")]
     return sorted(stale, key=lambda host: bool(_seen(hostvars, host, TURN).get("is_leader")))
 
 
