@@ -76,6 +76,7 @@ class Keeper:
             return IDLE_S
         ends = {(socket.local_ip, socket.local_port) for socket in proc.sockets_of(self.pid, self.ports)}
         if not ends:  # it starts, or ZooKeeper is away
+            self.since = time.monotonic()
             return CHECK_S if self.holds() else SOON_S
         now = time.monotonic()
         latches = self.latches()
