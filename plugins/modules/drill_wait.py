@@ -138,7 +138,8 @@ def main() -> None:
             break
         time.sleep(0.2)
     if want["must"]:
-        complaints = [line for line in tail(directory / "load.log", TAIL) if "ERROR" in line or "Error" in line or "Initial job has not" in line]
+        words = ("ERROR", "Error", "Initial job has not")
+        complaints = [line for line in tail(directory / "load.log", TAIL) if any(word in line for word in words)]
         log = f" Its log says: {complaints[-1]}" if complaints and want["until"] == "ready" else ""
         module.fail_json(msg=f"not {want['until']} after {want['timeout_s']:g} s: {missing}.{log}")
     module.exit_json(changed=False, reached=False, waited_s=waited, missing=missing)
