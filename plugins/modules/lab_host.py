@@ -118,7 +118,10 @@ def definition(module: AnsibleModule, podman: Podman) -> list[str]:
     args = [
         *runtime_args(version, shutil.which("runc", path="/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin") is not None),
         "--name", p["name"], "--hostname", p["name"], "--label", f"{LABEL_LAB}={p['lab']}",
-        "--systemd=always", "--restart", "always", "--cap-add", "NET_ADMIN,NET_RAW",
+        "--systemd=always", "--restart", "always",
+        # NET_*: firewall rules and ping. SYS_ADMIN: units are sandboxed as on a real host; without it systemd 257 refuses to start
+        # those with User= and a filter of system calls ("Failed to keep CAP_SYS_ADMIN"), and older ones leave the sandbox out.
+        "--cap-add", "NET_ADMIN,NET_RAW,SYS_ADMIN",
         "--ulimit", ulimit("nofile", resource.getrlimit(resource.RLIMIT_NOFILE)[1], 524288, resource.RLIM_INFINITY),
         # More than 32768 was refused without CAP_SYS_RESOURCE even below the hard limit.
         "--ulimit", ulimit("nproc", resource.getrlimit(resource.RLIMIT_NPROC)[1], 32768, resource.RLIM_INFINITY),
