@@ -70,8 +70,8 @@ old_data_dir:
   description: The data directory of the zoo.cfg on disk, when it is another one and holds data that data_dir has not.
   type: str
   returned: success
-unit_exists:
-  description: Whether the unit is installed.
+ours:
+  description: Whether the unit is installed and the role wrote it. A distribution's unit of the same name is not ours.
   type: bool
   returned: success
 running:
@@ -90,6 +90,8 @@ strangers:
 """
 
 PROBE_TIMEOUT_S = 1.0
+#: In every unit that the role writes, see templates/zookeeper/zookeeper.service.j2.
+STAMP = "/run/zookeeper/started-with"
 
 
 class StateError(Exception):
@@ -134,14 +136,23 @@ def answers(line: str) -> bool:
 
 
 def unit_states(unit: str) -> dict[str, str]:
-    """LoadState and ActiveState of a unit; empty without systemd."""
+    """LoadState, ActiveState and FragmentPath of a unit; empty without systemd."""
     try:
         done = subprocess.run(
-            ["systemctl", "show", unit, "-p", "LoadState,ActiveState"], capture_output=True, text=True, timeout=10, check=False
+            ["systemctl", "show", unit, "-p", "LoadState,ActiveState,FragmentPath"],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=False,
         )
     except (OSError, subprocess.SubprocessError):
         return {}
     return dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)
+
+
+def made_here(unit_file: str) -> bool:
+    """Whether the role wrote this unit: only its units keep a stamp. Another server of the same name is not ours to retire."""
+    return bool(unit_file) and STAMP in read(Path(unit_file))
 
 
 def look(params: dict[str, Any]) -> dict[str, Any]:
@@ -163,7 +174,7 @@ def look(params: dict[str, Any]) -> dict[str, Any]:
         "myid": kept_id(data_dir),
         "has_data": mine,
         "old_data_dir": str(former) if former != data_dir and not mine and has_data(former) else "",
-        "unit_exists": states.get("LoadState") == "loaded",
+        "ours": made_here(states.get("FragmentPath", "")),
         "running": running,
         "servers": {str(number): line for number, line in servers.items()},
         "strangers": strangers,

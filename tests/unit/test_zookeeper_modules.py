@@ -56,6 +56,22 @@ def test_data_in_the_former_directory(host: Path) -> None:
     assert look(host, data_dir=str(host / "new"))["old_data_dir"] == str(host / "data")
 
 
+def test_a_server_of_others_is_not_ours(host: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    unit = host / "zookeeper.service"
+    states = {"LoadState": "loaded", "ActiveState": "active", "FragmentPath": str(unit)}
+    monkeypatch.setattr(zookeeper_state, "unit_states", lambda _: states)
+    unit.write_text("[Service]\nExecStart=/usr/share/zookeeper/bin/zkServer.sh start-foreground\n")
+    assert not look(host)["ours"]
+    unit.write_text(
+        (Path(__file__).resolve().parents[2] / "templates/zookeeper/zookeeper.service.j2")
+        .read_text()
+        .replace("{{ _zookeeper_stamp }}", "/run/zookeeper/started-with")
+    )
+    assert look(host)["ours"]
+    states["FragmentPath"] = ""
+    assert not look(host)["ours"]
+
+
 def test_only_those_that_still_answer_are_strangers(host: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
