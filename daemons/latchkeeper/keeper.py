@@ -21,6 +21,9 @@ FULL_CHECK_S = 60.0
 #: After this long without a session found it is a matter of the network (NAT, `cons` not allowed), not of a starting JVM.
 PATIENCE_S = 60.0
 
+#: A connection by its local and remote (address, port).
+Ends = tuple[tuple[str, int], tuple[str, int]]
+
 
 class Keeper:
     """State between two looks."""
@@ -32,7 +35,7 @@ class Keeper:
         self.pid = 0
         self.start = 0
         self.since = 0.0
-        self.ends: set[tuple[str, int]] = set()
+        self.ends: set[Ends] = set()
         self.checked = 0.0
         self.held = record.load(config.record)
         self.line: zk.Line | None = None
@@ -74,7 +77,7 @@ class Keeper:
         if not self.process():
             self.disconnect()
             return IDLE_S
-        ends = {(socket.local_ip, socket.local_port) for socket in proc.sockets_of(self.pid, self.ports)}
+        ends = {(socket.local, socket.remote) for socket in proc.sockets_of(self.pid, self.ports)}
         if not ends:  # it starts, or ZooKeeper is away
             self.since = time.monotonic()
             return CHECK_S if self.holds() else SOON_S
@@ -89,7 +92,7 @@ class Keeper:
             and self.held.url
         ):
             return CHECK_S
-        sessions = rules.sessions_of(ends, zk.connections(self.config.zookeeper))
+        sessions = sessions_of(ends)
         own = rules.own_latch(latches, sessions)
         if own is None:
             if now - self.since > PATIENCE_S:
@@ -136,6 +139,17 @@ class Keeper:
         if problem != self.problem:
             self.problem = problem
             say("waiting", why=problem)
+
+
+def sessions_of(ends: set[Ends]) -> set[int]:
+    """Return the sessions of these connections. Raises zk.Unavailable.
+
+    Each is looked for at the very server it goes to: where hosts reach their own server by loopback (127.0.1.1 in Debian's /etc/hosts),
+    another host's master may have the same local address and port at another server, and its latch is not ours to delete.
+    """
+    listed = zk.clients(sorted({remote for _, remote in ends}))
+    found = (rules.sessions_of([local for local, remote in ends if remote == server], clients) for server, clients in listed.items())
+    return set().union(*found)
 
 
 def main_pid(path: str) -> int:

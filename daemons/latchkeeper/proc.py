@@ -39,6 +39,16 @@ class Socket:
     remote_port: int
     inode: int
 
+    @property
+    def local(self) -> tuple[str, int]:
+        """Address and port on this host."""
+        return self.local_ip, self.local_port
+
+    @property
+    def remote(self) -> tuple[str, int]:
+        """Address and port of the other end."""
+        return self.remote_ip, self.remote_port
+
 
 def parse_stat(text: str) -> Stat:
     """Parse /proc/PID/stat. The name may hold spaces and brackets: fields count from the last one. Raises ValueError."""

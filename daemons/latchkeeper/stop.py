@@ -46,7 +46,7 @@ def hand_over(config: Config, process: Process) -> str:
     with zk.Line(held.zookeeper, held.zookeeper_dir, timeout_s=3.0) as line:
         while True:
             seen = statuses(config.others, 1.0)
-            live = {connection.sid for connection in zk.connections(held.zookeeper) if connection.sid}
+            live = zk.connected_sessions(held.zookeeper)
             plan = rules.handover(held, proc.boot_id(), process.pid, start_now(process.pid), line.latches(), live, seen)
             if not plan.refused:
                 break

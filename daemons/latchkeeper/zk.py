@@ -58,8 +58,8 @@ def serving(connect: str, timeout_s: float = ASK_S) -> list[tuple[str, int]]:
     return [server for _, server in quick]
 
 
-def connections(connect: str, timeout_s: float = ASK_S) -> list[fourletter.Connection]:
-    """Return the clients of all servers that answer ``cons``. Raises Unavailable when none does."""
+def clients(servers: Sequence[tuple[str, int]], timeout_s: float = ASK_S) -> dict[tuple[str, int], list[fourletter.Connection]]:
+    """Return server -> its clients, for the servers that answer ``cons``. Raises Unavailable when none does."""
 
     def ask(server: tuple[str, int]) -> list[fourletter.Connection] | str:
         try:
@@ -67,10 +67,16 @@ def connections(connect: str, timeout_s: float = ASK_S) -> list[fourletter.Conne
         except fourletter.FourLetterError as error:
             return str(error)
 
-    answers = each(ask, config.servers(connect))
-    if all(isinstance(answer, str) for answer in answers):
-        raise Unavailable("; ".join(answer for answer in answers if isinstance(answer, str)))
-    return [connection for answer in answers if not isinstance(answer, str) for connection in answer]
+    answers = dict(zip(servers, each(ask, servers), strict=True))
+    listed = {server: answer for server, answer in answers.items() if not isinstance(answer, str)}
+    if not listed:
+        raise Unavailable("; ".join(map(str, answers.values())))
+    return listed
+
+
+def connected_sessions(connect: str) -> set[int]:
+    """Return the sessions that have a connection to a server that answers ``cons``. Raises Unavailable when none does."""
+    return {connection.sid for listed in clients(config.servers(connect)).values() for connection in listed if connection.sid}
 
 
 class Line:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from latchkeeper import config, keeper, pages, proc, record, zk
-from latchkeeper.fourletter import parse_cons
+from latchkeeper.fourletter import Connection, parse_cons
 from latchkeeper.rules import Latch
 
 CONS = " /10.0.0.1:{port}[1](queued=0,recved=3,sent=3,sid=0x{sid:x},lop=PING,est=1,to=6000,lcxid=0x1,lzxid=0x2,lresp=1,llat=0)\n"
@@ -22,7 +22,7 @@ class World:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, directory: Path) -> None:
         self.sockets = [proc.Socket("10.0.0.1", 40000, "10.0.0.9", 2181, 1)]
         self.latches = [OTHER, OWN]
-        self.cons = CONS.format(port=40000, sid=0x111) + CONS.format(port=40001, sid=0x222)
+        self.cons = {"10.0.0.9": CONS.format(port=40000, sid=0x111) + CONS.format(port=40001, sid=0x222)}
         self.asked = 0
         (directory / "pid").write_text(f"{os.getpid()}\n")
         self.config = config.Config(
@@ -33,14 +33,14 @@ class World:
             pid_file=str(directory / "pid"),
         )
         monkeypatch.setattr(proc, "sockets_of", lambda pid, ports: self.sockets)
-        monkeypatch.setattr(zk, "connections", self.connections)
+        monkeypatch.setattr(zk, "clients", self.clients)
         monkeypatch.setattr(keeper.Keeper, "latches", lambda _: self.latches)
         monkeypatch.setattr(pages, "read_master", self.page)
         self.url = "spark://h1:7077"
 
-    def connections(self, connect: str) -> object:
+    def clients(self, servers: list[tuple[str, int]]) -> dict[tuple[str, int], list[Connection]]:
         self.asked += 1
-        return parse_cons(self.cons)
+        return {server: parse_cons(self.cons[server[0]]) for server in servers}
 
     def page(self, endpoint: str, timeout_s: float) -> pages.MasterPage:
         if not self.url:
@@ -71,12 +71,25 @@ def test_a_new_session_is_recorded(world: World) -> None:
     subject = keeper.Keeper(world.config)
     subject.look()
     world.sockets = [proc.Socket("10.0.0.1", 40007, "10.0.0.9", 2181, 2)]
-    world.cons = CONS.format(port=40007, sid=0x333)
+    world.cons["10.0.0.9"] = CONS.format(port=40007, sid=0x333)
     world.latches = [Latch("_c_3-latch-0000000005", owner=0x333, czxid=9, version=0)]
     subject.look()
     held = record.load(world.config.record)
     assert held is not None
     assert held.session == 0x333
+
+
+def test_a_twin_of_the_connection_at_another_server_is_not_taken_for_it(world: World) -> None:
+    """Two hosts that reach their own servers by loopback may both come from 127.0.0.1:40000."""
+    loopback = CONS.replace("10.0.0.1", "127.0.0.1")
+    world.cons = {"127.0.1.1": loopback.format(port=40000, sid=0x111), "10.0.0.8": loopback.format(port=40000, sid=0x222)}
+    newer = Latch("_c_2-latch-0000000005", owner=0x222, czxid=8, version=0)
+    world.latches = [OWN, newer]
+    world.sockets = [proc.Socket("127.0.0.1", 40000, "127.0.1.1", 2181, 1), proc.Socket("10.0.0.1", 40003, "10.0.0.8", 2181, 2)]
+    keeper.Keeper(world.config).look()
+    held = record.load(world.config.record)
+    assert held is not None
+    assert held.session == 0x111
 
 
 def test_a_latch_made_anew_on_the_same_connection_is_noticed(world: World) -> None:
