@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import socket
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -103,6 +104,20 @@ def split_endpoint(endpoint: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
+class _Bounded(socket.socket):
+    """A connection whose reads together end at ``end``: a peer that drips its headers holds nobody."""
+
+    end: float
+
+    def recv_into(self, *arguments: Any) -> int:
+        """Read as long as there is time. Raises TimeoutError."""
+        left = self.end - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("timed out")
+        self.settimeout(left)
+        return super().recv_into(*arguments)
+
+
 def fetch(endpoint: str, path: str = "/json/", timeout_s: float = 2.0, limit: int = PAGE_LIMIT) -> bytes:
     """Return the body of ``http://endpoint/path``, within ``timeout_s`` seconds and ``limit`` bytes.
 
@@ -110,8 +125,12 @@ def fetch(endpoint: str, path: str = "/json/", timeout_s: float = 2.0, limit: in
     """
     host, port = split_endpoint(endpoint)
     end = time.monotonic() + timeout_s
-    connection = http.client.HTTPConnection(host, port, timeout=timeout_s)
+    connection = http.client.HTTPConnection(host, port)
     try:
+        plain = socket.create_connection((host, port), timeout=timeout_s)
+        connection.sock = bounded = _Bounded(plain.family, plain.type, plain.proto, plain.detach())
+        bounded.settimeout(timeout_s)
+        bounded.end = end
         connection.request("GET", path, headers={"Accept": "application/json", "Connection": "close"})
         response = connection.getresponse()
         if response.status != http.client.OK:
@@ -121,10 +140,10 @@ def fetch(endpoint: str, path: str = "/json/", timeout_s: float = 2.0, limit: in
             size += len(chunk)
             if size > limit:
                 raise PageError(f"http://{endpoint}{path} is larger than {limit} bytes")
-            if time.monotonic() > end:
-                raise PageError(f"http://{endpoint}{path} took longer than {timeout_s} s")
             chunks.append(chunk)
         return b"".join(chunks)
+    except TimeoutError:
+        raise PageError(f"http://{endpoint}{path} took longer than {timeout_s} s") from None
     except (OSError, http.client.HTTPException, ValueError) as error:
         raise PageError(f"http://{endpoint}{path}: {type(error).__name__}: {error}") from error
     finally:

@@ -136,11 +136,15 @@ def test_fetch_refuses(reply: bytes, reason: str) -> None:
         pages.parse_master(pages.fetch(endpoint, limit=1000))
 
 
-def test_fetch_is_bounded_in_time() -> None:
+@pytest.mark.parametrize("reply", [b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * 500, b"HTTP/1.1 200 OK\r\nX: " + b"x" * 500])
+def test_a_dripping_page_is_bounded_in_time(reply: bytes) -> None:
     started = time.monotonic()
-    with answers(b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * 500, drip_s=0.05) as endpoint, pytest.raises(pages.PageError, match="longer than"):
+    with answers(reply, drip_s=0.05) as endpoint, pytest.raises(pages.PageError, match="longer than"):
         pages.fetch(endpoint, timeout_s=1.2)
     assert time.monotonic() - started < 5
+
+
+def test_a_silent_page_is_bounded_in_time() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server, pytest.raises(pages.PageError):
         started = time.monotonic()
         pages.fetch(f"127.0.0.1:{server.getsockname()[1]}", timeout_s=0.3)
