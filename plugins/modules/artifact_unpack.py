@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from ansible.module_utils.basic import AnsibleModule
 
@@ -64,11 +64,20 @@ source:
 """
 
 MARKER = ".artifact.sha256"
+#: Bytes of tar's complaints that are shown.
+WORDS_LIMIT = 2000
 _DECOMPRESS = {b"\x1f\x8b": ["--gzip"], b"BZ": ["--bzip2"], b"\xfd7": ["--xz"], b"\x28\xb5": ["--zstd"]}
 
 
 class UnpackError(Exception):
     """Why an archive was not unpacked."""
+
+
+def said(errors: IO[bytes]) -> str:
+    """Return the end of what tar said, where the reason is."""
+    size = errors.seek(0, 2)
+    errors.seek(max(0, size - WORDS_LIMIT))
+    return errors.read().decode("utf-8", "replace").strip()
 
 
 def unpack(source: Path, into: Path, strip: int) -> str:
@@ -82,8 +91,12 @@ def unpack(source: Path, into: Path, strip: int) -> str:
         stream.seek(0)
         command = ["tar", "--extract", "--file=-", f"--directory={into}", f"--strip-components={strip}", *_DECOMPRESS.get(head, [])]
         command += ["--no-same-owner", "--no-same-permissions", "--delay-directory-restore"]
-        with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, umask=0o022) as tar:
-            assert tar.stdin and tar.stderr  # noqa: S101 - for the type checker
+        # Into a file: tar may warn about every member (times in the future, unknown headers), and a full pipe would stop both.
+        with (
+            tempfile.TemporaryFile() as errors,
+            subprocess.Popen(command, stdin=subprocess.PIPE, stderr=errors, umask=0o022) as tar,
+        ):
+            assert tar.stdin  # noqa: S101 - for the type checker
             try:
                 while chunk := stream.read(1 << 20):
                     digest.update(chunk)
@@ -93,9 +106,9 @@ def unpack(source: Path, into: Path, strip: int) -> str:
                 # tar stops reading at the archive's end mark or on an error; the digest still wants the rest.
                 while chunk := stream.read(1 << 20):
                     digest.update(chunk)
-            words = tar.stderr.read().decode("utf-8", "replace").strip()
-        if tar.returncode:
-            raise UnpackError(f"tar could not unpack {source}: {words or f'exit code {tar.returncode}'}")
+            if tar.wait():
+                words = said(errors)
+                raise UnpackError(f"tar could not unpack {source}: {words or f'exit code {tar.returncode}'}")
     return digest.hexdigest()
 
 

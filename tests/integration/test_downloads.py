@@ -198,6 +198,52 @@ def test_an_archive_that_is_not_the_expected_one_gets_no_name(tmp_path: Path) ->
         assert list((tmp_path / "opt").iterdir()) == []
 
 
+def test_an_archive_about_which_tar_has_much_to_say_is_unpacked(tmp_path: Path) -> None:
+    """More warnings than a pipe holds: one for every member, as for archives that were made on a Mac."""
+    archive = tmp_path / "talkative.tar"
+    with tarfile.open(archive, "w", format=tarfile.PAX_FORMAT) as tar:
+        for number in range(1500):
+            info = tarfile.TarInfo(f"top/file-{number}")
+            info.pax_headers = {"LIBARCHIVE.xattr.com.apple.provenance": "x"}
+            tar.addfile(info)
+    arguments = {
+        "dest": str(tmp_path / "opt/x"),
+        "sha256": artifacts.digest_of(archive),
+        "candidates": [str(archive)],
+        "strip_components": 1,
+    }
+    assert module("artifact_unpack", arguments)["changed"] is True
+    assert (tmp_path / "opt/x/file-1499").exists()
+
+
+@pytest.mark.parametrize("way", ["dots", "absolute", "symlink", "hard link"])
+def test_nothing_is_written_outside_of_the_directory(tmp_path: Path, way: str) -> None:
+    """Unpacking comes before the digest is known, so it must stand any archive."""
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "kept").write_text("kept")
+    cases: dict[str, list[tuple[str, str | None, bytes | None]]] = {
+        "dots": [("../../../outside/evil", None, b"x")],
+        "absolute": [(f"{outside}/evil", None, b"x")],
+        "symlink": [("way", str(outside), None), ("way/evil", None, b"x"), ("way/kept", None, b"x")],
+        "hard link": [("kept", f"{outside}/kept", b""), ("kept", None, b"changed")],
+    }
+    archive = tmp_path / "evil.tar"
+    with tarfile.open(archive, "w") as tar:
+        for name, link, content in cases[way]:
+            info = tarfile.TarInfo(name)
+            if link:
+                info.type, info.linkname = (tarfile.SYMTYPE if content is None else tarfile.LNKTYPE), link
+                tar.addfile(info)
+            else:
+                info.size = len(content or b"")
+                tar.addfile(info, io.BytesIO(content or b""))
+    module("artifact_unpack", {"dest": str(tmp_path / "opt/x"), "sha256": "0" * 64, "candidates": [str(archive)]})
+    assert [path.name for path in outside.iterdir()] == ["kept"]
+    assert (outside / "kept").read_text() == "kept"
+    assert list((tmp_path / "opt").iterdir()) == []
+
+
 def test_a_scala_tarball_needs_a_checksum_and_is_fetched_once(tmp_path: Path, mirrors: tuple[Mirror, Mirror]) -> None:
     mirrors[0].files["/scala-2.13.18.tgz"] = b"scala"
     arguments = {"urls": [f"{mirrors[0].url}/scala-2.13.18.tgz"], "cache_dir": str(tmp_path)}
