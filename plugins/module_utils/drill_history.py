@@ -54,6 +54,11 @@ class History:
     samples: dict[str, list[Sample]] = field(default_factory=dict)
 
     @property
+    def begin(self) -> float:
+        """When the observer asked first."""
+        return min((samples[0].begin for samples in self.samples.values() if samples), default=0.0)
+
+    @property
     def end(self) -> float:
         """When the observer saw something last."""
         return max((sample.end for samples in self.samples.values() for sample in samples), default=0.0)
@@ -197,10 +202,28 @@ def change_of_leader(history: History, old: str) -> Change | None:
     return Change(before[-1], first_of_others) if before else None
 
 
-def longest_blindness_s(history: History) -> float:
-    """Return the longest time between two answers of the same master, silent ones included."""
-    gaps = [b.begin - a.begin for samples in history.samples.values() for a, b in pairwise(samples)]
-    return max(gaps, default=0.0)
+def longest_without_leader_s(history: History, old: str) -> float | None:
+    """Return the longest time without a leader from ``old``'s last reign on, an upper bound; None when nobody else ever led.
+
+    Counts every change until the end: the new leader may fall too. An unanswered question alone ends no reign, but another status
+    in between does.
+    """
+    change = change_of_leader(history, old)
+    if change is None:
+        return None
+    longest = change.without_leader_s
+    for last, first in pairwise(sample for sample in history.all_alive() if sample.begin >= change.first.begin):
+        between = (sample.status for sample in history.samples[first.name] if last.end <= sample.begin < first.begin)
+        if last.name != first.name or any(between):
+            longest = max(longest, first.end - last.begin)
+    return longest
+
+
+def longest_blindness_s(history: History, until: float = 0.0) -> float:
+    """Return the longest time in which some master was not asked, from the first answer of any to the last, or to ``until``."""
+    end = max(history.end, until)
+    marks = ([history.begin, *(sample.begin for sample in samples), end] for samples in history.samples.values())
+    return max((b - a for line in marks for a, b in pairwise(line)), default=0.0)
 
 
 def longest_stall_s(jobs: Sequence[Job], since: float, until: float) -> float | None:

@@ -18,6 +18,7 @@ from ansible.module_utils.drill_history import (
     change_of_leader,
     longest_blindness_s,
     longest_stall_s,
+    longest_without_leader_s,
     overlaps,
     transitions,
 )
@@ -78,7 +79,9 @@ def _equal(name: str, text: str, value: float | str | None, wanted: float | str 
 def watched(facts: Facts) -> Check:
     """Tell whether the observer saw every master, without long pauses of its own."""
     unseen = [name for name, samples in facts.history.samples.items() if len(samples) < 2]
-    value = None if unseen or not facts.history.samples else longest_blindness_s(facts.history)
+    # An observer that ended before the load has not seen the rest.
+    last_job = max((job.end for job in facts.load.jobs), default=0.0)
+    value = None if unseen or not facts.history.samples else longest_blindness_s(facts.history, last_job)
     return _at_most(facts, "max_blindness_s", "longest pause of the observer", value, "s", f"never saw {', '.join(unseen) or 'any master'}")
 
 
@@ -94,18 +97,17 @@ def one_leader(facts: Facts) -> Check:
 
 
 def failover(facts: Facts) -> Check:
-    """Time without a leader."""
-    change = facts.change
-    value = change.without_leader_s if change else None
+    """Time without a leader, the longest one if there were several changes."""
+    value = longest_without_leader_s(facts.history, facts.victim)
     return _at_most(facts, "max_failover_s", "without a leader", value, "s", f"no other master than {facts.victim} ever said ALIVE")
 
 
 def workers_back(facts: Facts) -> Check:
-    """Every worker is ALIVE at the new leader."""
+    """Every worker is ALIVE at the leader, first with the new one and at the end with whoever leads then."""
     change = facts.change
     value = None
     if change:
-        led = [s for s in facts.history.samples[change.first.name] if s.alive and s.begin >= change.first.begin]
+        led = [s for s in facts.history.all_alive() if s.begin >= change.first.begin]
         value = next((s.end - change.last.begin for s in led if s.alive_workers >= facts.workers), None)
         if led[-1].alive_workers < facts.workers:
             value = None
@@ -214,9 +216,10 @@ def judge(drill: str, facts: Facts) -> list[Check]:
 def measured(facts: Facts) -> dict[str, Any]:
     """Return what is worth comparing between runs, bounds or not."""
     change = facts.change
+    gap = longest_without_leader_s(facts.history, facts.victim)
     jobs = [job.end - job.begin for job in facts.load.jobs if job.ok]
     return {
-        "without_leader_s": round(change.without_leader_s, 3) if change else None,
+        "without_leader_s": None if gap is None else round(gap, 3),
         "old_leader": facts.victim,
         "new_leader": change.first.name if change else None,
         "samples": sum(map(len, facts.history.samples.values())),

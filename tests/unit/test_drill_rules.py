@@ -150,6 +150,36 @@ def test_a_blind_observer_is_not_believed() -> None:
     assert "max_blindness_s" in failed(case)
 
 
+@pytest.mark.parametrize("lost", [lambda at: at > 40, lambda at: at < 10])
+def test_an_observer_that_lost_sight_of_one_master_is_not_believed(lost: Callable[[float], bool]) -> None:
+    case = facts({"old": old, "new": new, "third": lambda _at: STANDBY})
+    assert failed(case) == set()
+    case.history.samples["third"] = [sample for sample in case.history.samples["third"] if not lost(sample.begin)]
+    assert failed(case) == {"max_blindness_s"}
+
+
+def test_an_observer_that_ended_before_the_load_is_not_believed() -> None:
+    case = facts()
+    for name, samples in case.history.samples.items():
+        case.history.samples[name] = [sample for sample in samples if sample.begin < 50]
+    assert failed(case) == {"max_blindness_s"}
+
+
+def test_a_new_leader_that_falls_too_is_counted() -> None:
+    def second(at: float) -> dict[str, Any]:
+        return new(at) if at < 35 else SILENT if at < 45 else STANDBY
+
+    case = facts({"old": old, "new": second, "third": lambda at: STANDBY if at < 45 else leader()})
+    figures = {check.name: check for check in judge("leader_kill", case)}
+    assert figures["max_failover_s"].value == pytest.approx(45.01 - 34.95, abs=0.001)
+    assert failed(case) == {"max_failover_s"}
+    # The same master again, after it had stepped down.
+    again = facts({"old": old, "new": lambda at: STANDBY if 35 <= at < 45 else new(at)})
+    assert failed(again) == {"max_failover_s"}
+    # It only did not answer for a while: no proof that it did not lead.
+    assert failed(facts({"old": old, "new": lambda at: SILENT if 35 <= at < 37 else new(at)})) == set()
+
+
 def alive(name: str, begin: float, end: float) -> Sample:
     return Sample(name, begin, end, "ALIVE")
 
