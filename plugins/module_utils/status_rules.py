@@ -243,7 +243,9 @@ def _ensemble(
     serving = sum(state in ("leader", "follower", "standalone", "observer") for state in states.values())
     leaders = [name for name, state in states.items() if state in ("leader", "standalone")]
     synced = answers[leaders[0]].get("synced_followers") if len(leaders) == 1 else None
-    if serving < quorum or not leaders:
+    # A follower serves only with a leader: the host that could not be asked may be that one.
+    has_quorum = serving >= quorum and (bool(leaders) or "lost" in states.values())
+    if not has_quorum:
         found.problem(
             "zookeeper_no_quorum",
             "",
@@ -269,7 +271,7 @@ def _ensemble(
         "checked": True,
         "members": size,
         "serving": serving,
-        "quorum": serving >= quorum and bool(leaders),
+        "quorum": has_quorum,
         "leader": leaders[0] if len(leaders) == 1 else None,
         "synced_followers": synced,
         "states": dict(states),
@@ -280,7 +282,11 @@ def _judge_units(hosts: Sequence[Host], found: _Findings) -> None:
     """Record a fence that is not up beside its master: without it a killed leader costs the whole session."""
     for host in hosts:
         unit = _units(host).get("spark-latchkeeper.service")
-        if unit and unit["load"] == "loaded" and unit["active"] != "active" and MASTER in host.groups:
+        if not unit or unit["load"] != "loaded" or unit["active"] == "active" or MASTER not in host.groups:
+            continue
+        if unit.get("enabled") == "disabled":  # that is what spark_master_fencing: false leaves
+            found.notes.append(f"fencing is off on {host.name}: if its master leads and is killed, ZooKeeper's session timeout decides")
+        else:
             found.problem(
                 "latchkeeper_down",
                 host.name,

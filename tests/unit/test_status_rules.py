@@ -82,6 +82,8 @@ def test_healthy() -> None:
         ({"a": {"master": master("ALIVE", ("b",))}}, {"worker_missing"}),
         ({"c": None}, {"host_lost"}),
         ({"a": None}, {"host_lost", "no_leader"}),
+        ({"b": None}, {"host_lost"}),  # with the ensemble's leader, which the others follow
+        ({"b": None, "c": {"zookeeper": down()}}, {"host_lost", "zookeeper_down", "zookeeper_no_quorum"}),
         ({"c": {"zookeeper": down()}}, {"zookeeper_down"}),
         ({"a": {"zookeeper": down()}, "c": {"zookeeper": down()}}, {"zookeeper_down", "zookeeper_no_quorum"}),
         ({"b": {"zookeeper": server("leader", 1)}}, {"zookeeper_unsynced"}),
@@ -98,6 +100,13 @@ def test_each_problem_is_found_and_has_a_next_step(changed: dict[str, Any], expe
     assert set(codes(result)) == expected
     assert not result["healthy"] and result["verdict"].startswith("NOT HEALTHY: ")
     assert all(problem["message"] and problem["fix"] for problem in result["problems"])
+
+
+def test_fencing_that_was_switched_off_is_a_note() -> None:
+    unit = {"load": "loaded", "active": "inactive", "sub": "dead", "enabled": "disabled"}
+    result = report({"a": {"units": {"spark-latchkeeper.service": unit}}})
+    assert result["healthy"]
+    assert "fencing is off on a" in result["notes"][0]
 
 
 def test_a_lost_host_is_named_with_the_reason() -> None:
