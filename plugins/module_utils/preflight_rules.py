@@ -76,6 +76,8 @@ def _groups(inventory: Inventory) -> Iterator[Problem]:
         if set(inventory.related.get(group, ())) & set(KNOWN_GROUPS):
             continue  # spark (children: spark_masters, ...) or a part of a known group: deliberate
         meant = OTHER_NAMES.get(group) or nearest(group, KNOWN_GROUPS, cutoff=0.75)
+        if meant and set(hosts) <= set(inventory.members(meant)):
+            continue  # spark_workers_large: a name for some of them, to give them variables
         if meant:
             misspelt.update(hosts)
             yield Problem(

@@ -82,6 +82,7 @@ GOOD: dict[str, dict[str, Any]] = {
         "everyone": {"ansible_host": "127.0.0.1"},
         "hosts": {f"spark8{n}": {"ansible_port": 2200 + n, "cluster_ip": f"10.0.0.{n}"} for n in (2, 3, 4)},
     },
+    "part of a group, beside it": {"groups": {**LAB, "spark_workers_large": ["spark84"]}},
     "parent group": {"groups": {**LAB, "spark_cluster": LAB["spark_masters"]}, "related": {"spark_cluster": ["spark_masters"]}},
     "a group of another purpose": {"groups": {**LAB, "monitoring": ["grafana"]}, "other_groups": ["monitoring"]},
     "another group with the same hosts": {"groups": {**LAB, "rack1": ["spark82"]}},
@@ -164,6 +165,13 @@ BAD: dict[str, tuple[dict[str, Any], str, str, str, str]] = {
     ),
     "misspelt group": (
         {"groups": {**LAB, "spark_worker": ["spark85"]}},
+        "group spark_worker",
+        "",
+        "No play uses a group of this name",
+        "did you mean spark_workers?",
+    ),
+    "misspelt group of hosts that are in another one": (
+        {"groups": {**LAB, "spark_workers": ["spark83"], "spark_worker": ["spark84"]}},
         "group spark_worker",
         "",
         "No play uses a group of this name",
