@@ -107,7 +107,7 @@ def stale_reason(unit: Unit, stamp: Mapping[str, str] | None, now: Mapping[str, 
     """
     if unit.need_reload:
         return "its unit file changed"
-    if stamp is None:
+    if not stamp:
         return "there is no record of what it was started with"
     changed = [path for path, digest in stamp.items() if now.get(path) is not None and now[path] != digest]
     gone = [path for path in stamp if now.get(path) is None]
