@@ -131,7 +131,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         spark = host in inventory.spark_hosts()
         ensemble = host in inventory.ensemble()
         paths = [get(name) for name in ("spark_install_root", "spark_state_dir", "spark_log_dir") if spark]
-        paths += [get(name) for name in ("zookeeper_data_dir", "zookeeper_log_dir") if ensemble]
+        paths += [get(name) for name in ("zookeeper_install_root", "zookeeper_data_dir", "zookeeper_data_log_dir") if ensemble]
         return {
             "ports": [
                 {"port": port, "variable": variable, "what": what} for port, variable, what, _ in preflight_rules.listeners(inventory, host)
