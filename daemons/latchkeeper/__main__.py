@@ -105,6 +105,9 @@ def main(arguments: list[str] | None = None) -> int:
             return 0 if given.command == "fence" else 1
         settings = config.Config(recovery_mode="NONE", page="")  # a stop still has to stop
     match given.command:
+        case "run" if not settings.elects:
+            print(f"latchkeeper: nobody elects a leader with recovery_mode {settings.recovery_mode}: nothing to keep", file=sys.stderr)
+            return 1
         case "run":
             keeper.run(settings)
             return 0

@@ -74,6 +74,8 @@ def parse(raw: bytes) -> Config:
         raise ConfigError(f"a key is missing: {error}") from None
     if config.elects and not config.zookeeper:
         raise ConfigError("recovery_mode=ZOOKEEPER needs the connect string in zookeeper")
+    if config.zookeeper:
+        servers(config.zookeeper)
     return config
 
 

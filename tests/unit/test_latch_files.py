@@ -125,6 +125,7 @@ def test_config() -> None:
         ('{"recovery_mode": "NONE", "page": 3}', "page=3"),
         ('{"recovery_mode": "NONE", "page": "h:1", "masters": "h:1"}', "masters='h:1'"),
         ('{"recovery_mode": "ZOOKEEPER", "page": "h:1"}', "needs the connect string"),
+        ('{"recovery_mode": "ZOOKEEPER", "page": "h:1", "zookeeper": "h:1,:2"}', "':2' is not host:port"),
     ],
 )
 def test_config_refuses(text: str, reason: str) -> None:
