@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-BEGIN = "# BEGIN spark-ha"
-END = "# END spark-ha"
+from ansible.module_utils.marked_block import join, split
+
 #: Put before a loopback line that is switched off, so that it can be restored.
 OFF = "# spark-ha off: "
 #: Put after what is left of such a line.
@@ -28,7 +28,7 @@ def render(text: str, entries: Sequence[Entry], own_names: Iterable[str]) -> str
     Debian writes ``127.0.1.1 <own name>``. With it Java's InetAddress.getLocalHost, and so Spark, binds and advertises
     loopback. glibc returns all matching lines (``multi on`` in Debian's host.conf), so a better line in front does not help.
     """
-    outside, block = _split(text)
+    outside, block = split(text)
     outside = _restore(outside)
     kept = {name: line for line in block for name in _names(line)}
     shadowed = _shadowed(outside, {name.lower() for name in own_names if not _is_localhost(name)})
@@ -45,13 +45,12 @@ def render(text: str, entries: Sequence[Entry], own_names: Iterable[str]) -> str
         outside = [new for line in outside for new in _without(line, own)]
     while outside and not outside[-1].strip():
         outside.pop()
-    result = [*outside, *([BEGIN, *lines, END] if lines else [])]
-    return "\n".join(result) + "\n"
+    return str(join(outside, lines)) or "\n"
 
 
 def conflicts(text: str, entries: Sequence[Entry]) -> list[str]:
     """Return lines outside the block that give one of the block's names another address."""
-    outside, _ = _split(text)
+    outside, _ = split(text)
     wanted: Mapping[str, str] = {name.lower(): entry.ip for entry in entries if entry.ip for name in entry.names}
     found = []
     for line in outside:
@@ -59,21 +58,6 @@ def conflicts(text: str, entries: Sequence[Entry]) -> list[str]:
         if len(fields) > 1 and not _loopback(fields[0]) and any(wanted.get(name.lower(), fields[0]) != fields[0] for name in fields[1:]):
             found.append(line.strip())
     return found
-
-
-def _split(text: str) -> tuple[list[str], list[str]]:
-    """Return the lines outside and inside the block."""
-    outside: list[str] = []
-    block: list[str] = []
-    inside = False
-    for line in text.splitlines():
-        if line.strip() == BEGIN:
-            inside = True
-        elif line.strip() == END:
-            inside = False
-        else:
-            (block if inside else outside).append(line)
-    return outside, block
 
 
 def _restore(lines: Iterable[str]) -> list[str]:

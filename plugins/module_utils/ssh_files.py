@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-BEGIN = "# BEGIN spark-ha"
-END = "# END spark-ha"
+from ansible.module_utils.marked_block import join, split
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,7 @@ def authorized_keys(text: str, peers: Sequence[Peer]) -> str:
             lines.append(f"{kind} {blob} spark-ha:{peer.host}")
         elif peer.host in kept:
             lines.append(kept[peer.host])
-    return join(outside, lines)
+    return str(join(outside, lines))
 
 
 def known_hosts(text: str, peers: Sequence[Peer], me: str) -> str:
@@ -61,35 +60,14 @@ def known_hosts(text: str, peers: Sequence[Peer], me: str) -> str:
         taken.update(entries)
         lines += [f"{','.join(entries)} {key} spark-ha:{peer.host}" for key in peer.host_keys]
     outside = [line for line in outside if line.startswith("#") or not taken & set((line.split() or [""])[0].split(","))]
-    return join(outside, lines)
+    return str(join(outside, lines))
 
 
 def client_config(text: str, peers: Sequence[Peer]) -> str:
     """Return ssh's config with the ports of peers whose sshd does not listen on 22."""
     outside, _ = split(text)
     lines = [line for peer in peers if peer.port != 22 for line in (f"Host {' '.join(peer.names)}", f"  Port {peer.port}")]
-    return join(outside, lines)
-
-
-def split(text: str) -> tuple[list[str], list[str]]:
-    """Return the lines outside and inside the block."""
-    outside: list[str] = []
-    block: list[str] = []
-    inside = False
-    for line in text.splitlines():
-        if line.strip() == BEGIN:
-            inside = True
-        elif line.strip() == END:
-            inside = False
-        else:
-            (block if inside else outside).append(line)
-    return outside, block
-
-
-def join(outside: Sequence[str], block: Sequence[str]) -> str:
-    """Return the file's text; empty when there is nothing in it."""
-    lines = [*outside, *([BEGIN, *block, END] if block else [])]
-    return "\n".join(lines) + "\n" if lines else ""
+    return str(join(outside, lines))
 
 
 def _tag(line: str) -> str:

@@ -6,6 +6,8 @@ from __future__ import annotations
 import os
 import pwd
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
@@ -55,27 +57,45 @@ files:
 """
 
 
+FILES = ("authorized_keys", "known_hosts", "config")
+
+
+@contextmanager
+def acting_as(owner: pwd.struct_passwd) -> Iterator[None]:
+    """Touch files with the user's rights: a link that it plants in its own home must not lead root to other files."""
+    if os.geteuid() != 0:
+        yield
+        return
+    groups, group = os.getgroups(), os.getegid()
+    os.setgroups([owner.pw_gid])
+    os.setegid(owner.pw_gid)
+    os.seteuid(owner.pw_uid)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(group)
+        os.setgroups(groups)
+
+
 def read(path: Path) -> str:
-    """Return a file's text, empty when it is not there."""
+    """Return a file's text, empty when it is not there. Raises OSError."""
     try:
         return path.read_text()
     except FileNotFoundError:
         return ""
 
 
-def write(module: AnsibleModule, path: Path, text: str, owner: pwd.struct_passwd) -> None:
-    """Replace a file of the user's: 0600, theirs, whole or not at all."""
-    if not path.parent.is_dir():
-        path.parent.mkdir(mode=0o700)
-        os.chown(path.parent, owner.pw_uid, owner.pw_gid)
-    handle, name = tempfile.mkstemp(dir=module.tmpdir)
-    with os.fdopen(handle, "w") as file:
-        file.write(text)
-    Path(name).chmod(0o600)
-    os.chown(name, owner.pw_uid, owner.pw_gid)
-    module.atomic_move(name, str(path))
-    path.chmod(0o600)
-    os.chown(path, owner.pw_uid, owner.pw_gid)
+def write(path: Path, text: str) -> None:
+    """Replace a file of the user's: 0600, theirs, whole or not at all. Raises OSError."""
+    path.parent.mkdir(mode=0o700, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w") as file:
+            file.write(text)
+        Path(name).replace(path)
+    finally:
+        Path(name).unlink(missing_ok=True)
 
 
 def main() -> None:
@@ -114,21 +134,25 @@ def main() -> None:
             module.exit_json(changed=True, files=["authorized_keys", "known_hosts"])
         module.fail_json(msg=f"There is no user {name} (spark_user) on the host. Role spark makes it: run site.yml from the start.")
     folder = Path(owner.pw_dir, ".ssh")
-    wanted = {
-        "authorized_keys": authorized_keys(read(folder / "authorized_keys"), peers),
-        "known_hosts": known_hosts(read(folder / "known_hosts"), peers, me),
-        "config": client_config(read(folder / "config"), peers),
-    }
     changed, diffs = [], []
-    for file, text in wanted.items():
-        path = folder / file
-        before = read(path)
-        if text == before:
-            continue
-        changed.append(file)
-        diffs.append({"before": before, "after": text, "before_header": str(path), "after_header": str(path)})
-        if not module.check_mode:
-            write(module, path, text, owner)
+    try:
+        with acting_as(owner):
+            before = {file: read(folder / file) for file in FILES}
+            wanted = {
+                "authorized_keys": authorized_keys(before["authorized_keys"], peers),
+                "known_hosts": known_hosts(before["known_hosts"], peers, me),
+                "config": client_config(before["config"], peers),
+            }
+            for file, text in wanted.items():
+                if text == before[file]:
+                    continue
+                path = str(folder / file)
+                changed.append(file)
+                diffs.append({"before": before[file], "after": text, "before_header": path, "after_header": path})
+                if not module.check_mode:
+                    write(folder / file, text)
+    except (OSError, UnicodeDecodeError) as error:
+        module.fail_json(msg=f"{name} (spark_user) cannot keep its files in {folder}: {error}. See their owner and mode.")
     module.exit_json(changed=bool(changed), files=changed, diff=diffs)
 
 

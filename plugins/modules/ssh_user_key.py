@@ -79,7 +79,7 @@ def main() -> None:
     public = key.with_suffix(".pub")
     text = ""
     if key.exists():
-        text = public.read_text() if public.exists() else run("ssh-keygen", "-y", "-P", "", "-f", str(key))
+        text = run("cat", str(public)) if public.exists() else run("ssh-keygen", "-y", "-P", "", "-f", str(key))
     module.exit_json(changed=changed, public_key=" ".join(text.split()[:2]))
 
 
