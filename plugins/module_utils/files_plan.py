@@ -100,6 +100,17 @@ def _attributes(path: Path, wanted: Wanted, check: bool) -> bool:
     return wrong_owner or wrong_mode
 
 
+def _refuse_planted_links(wanted: Wanted) -> None:
+    """Raise PlanError when the way to a path leads over a link that another user than root has made: it may lead anywhere."""
+    ways = [*reversed(wanted.path.parents), *([wanted.path] if wanted.state == "directory" else [])]
+    for way in ways:
+        if os.geteuid() == 0 and way.is_symlink() and way.lstat().st_uid != 0:
+            raise PlanError(
+                f"{wanted.path}: {way} is a link to {way.readlink()} that user {way.lstat().st_uid} has made, and root does not follow it. "
+                f"If it is right: chown -h root {way}; else remove it."
+            )
+
+
 def _validate(command: str, candidate: Path, path: Path) -> None:
     words = [word.replace("%s", str(candidate)) for word in command.split()]
     try:
@@ -178,6 +189,7 @@ def apply(plan: Sequence[Wanted], check: bool) -> Outcome:
     """Bring every path to its state, in order; in check mode only say what would change. Raises PlanError, OSError."""
     outcome = Outcome()
     for wanted in plan:
+        _refuse_planted_links(wanted)
         if check and wanted.state != "absent" and not wanted.path.parent.is_dir():
             changed, before = True, ""  # an earlier entry or task would have made the directory
         else:

@@ -94,3 +94,35 @@ def test_an_unknown_owner_is_an_error_but_not_in_check_mode(tmp_path: Path) -> N
     with pytest.raises(files_plan.PlanError, match="no-such-user"):
         run([entry])
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root is led astray")
+@pytest.mark.parametrize(
+    ("entry", "refused"),
+    [
+        ({"path": "way", "state": "directory"}, True),
+        ({"path": "way/file", "content": "x"}, True),
+        ({"path": "way/kept", "state": "absent"}, True),
+        # The last link is replaced or removed, not followed.
+        ({"path": "way", "content": "x"}, False),
+        ({"path": "way", "state": "absent"}, False),
+    ],
+)
+def test_a_link_that_another_user_planted_is_not_followed(tmp_path: Path, entry: dict[str, Any], refused: bool) -> None:
+    target = tmp_path / "target"
+    target.mkdir()
+    (target / "kept").touch()
+    before = target.stat()
+    way = tmp_path / "way"
+    way.symlink_to(target)
+    entry = {**entry, "path": f"{tmp_path}/{entry['path']}"}
+    os.chown(way, 65534, 65534, follow_symlinks=False)
+    if refused:
+        with pytest.raises(files_plan.PlanError, match="chown -h root"):
+            run([{**entry, "mode": "0700"}])
+        os.chown(way, 0, 0, follow_symlinks=False)
+        assert target.stat() == before
+        run([entry])
+    else:
+        run([entry])
+        assert (target / "kept").exists()
