@@ -297,7 +297,10 @@ class Turn:
         record = self.health["record"] if self.health else None
         if seen.healthy and record and self.recorded_pid(record) != unit.main_pid:
             seen.healthy = False
-            seen.text += f", but {record} does not hold the latch session of its process {unit.main_pid} yet"
+            seen.text += (
+                f", but {record} does not hold the latch session of its process {unit.main_pid} yet (why: journalctl -u spark-latchkeeper; "
+                "with an ensemble that does not allow the word cons set spark_master_fencing: false)"
+            )
         return seen
 
     def look_worker(self, where: str) -> Seen:
