@@ -32,6 +32,9 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         missing = [name for name in names if name not in installed(str(answer.get("stdout", "")))]
         if not missing:
             return {**result, "changed": False}
+        if self._task.check_mode:
+            # apt would not fetch lists in check mode, and fail on a host that has none yet.
+            return {**result, "changed": True, "msg": f"would install {', '.join(missing)}"}
         arguments = {
             "name": missing,
             "install_recommends": False,
