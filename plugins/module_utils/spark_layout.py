@@ -6,6 +6,7 @@ distribution, and Apache's tarball (``spark-<v>-bin-hadoop3/...``).
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import re
@@ -159,6 +160,8 @@ def repack(source: Path, dest: Path, version: str, origin: str, tick: Callable[[
             release = f"Spark {version} built for Hadoop {facts.get('hadoop_version', '3')}\nSource: {origin}\n".encode()
             writer.addfile(_plain("RELEASE", len(release), 0o644, newest), io.BytesIO(release))
     except (tarfile.TarError, EOFError, OSError) as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise ArtifactError(f"{dest.parent} has no room for Spark's distribution: {error.strerror}. It takes about 1 GiB.") from error
         raise ArtifactError(f"{source} cannot be read as a tar archive: {error}") from error
     return hashing.sha256, facts
 

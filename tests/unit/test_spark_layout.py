@@ -94,3 +94,11 @@ def test_what_is_no_distribution_is_refused(tmp_path: Path) -> None:
 def test_members_that_leave_the_directory_are_refused(name: str) -> None:
     with pytest.raises(ArtifactError, match="leaves its directory"):
         spark_layout.member_target(name)
+
+
+def test_a_full_disk_is_not_taken_for_a_damaged_archive(tmp_path: Path) -> None:
+    full = Path("/dev/full")
+    if not full.is_char_device():
+        pytest.skip("no /dev/full")
+    with pytest.raises(ArtifactError, match="/dev has no room"):
+        spark_layout.repack(pack(tmp_path / "in.tgz", PYPI), full, "4.3.0", "x")
