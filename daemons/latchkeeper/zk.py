@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, TypeVar
 
-from . import config, fourletter
+from . import config, fourletter, pages
 from .rules import LATCH, NODES_LIMIT, Latch
 
 T = TypeVar("T")
@@ -89,7 +89,7 @@ class Line:
         chroot = connect.partition("/")[2].strip("/")
         self.path = f"{'/' + chroot if chroot else ''}/{directory.strip('/')}/leader_election".replace("//", "/")
         end = time.monotonic() + timeout_s
-        hosts = ",".join(f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in serving(connect, min(ASK_S, timeout_s)))
+        hosts = ",".join(pages.join_endpoint(*server) for server in serving(connect, min(ASK_S, timeout_s)))
         self.client = KazooClient(
             hosts=hosts,
             timeout=SESSION_S,

@@ -72,7 +72,7 @@ UNIT_PROPERTIES = ("Id", "LoadState", "ActiveState", "SubState", "UnitFileState"
 
 def ask_master(address: str, port: int, timeout_s: float) -> dict[str, Any]:
     """Return what the master says about itself, or its error."""
-    endpoint = f"{address}:{port}"
+    endpoint = pages.join_endpoint(address, port)
     asked: dict[str, Any] = {"web_url": f"http://{endpoint}", "error": None}
     try:
         page = pages.read_master(endpoint, timeout_s)
@@ -94,7 +94,7 @@ def ask_master(address: str, port: int, timeout_s: float) -> dict[str, Any]:
 
 def ask_worker(address: str, port: int, timeout_s: float) -> dict[str, Any]:
     """Return what the worker says about itself, or its error."""
-    endpoint = f"{address}:{port}"
+    endpoint = pages.join_endpoint(address, port)
     asked: dict[str, Any] = {"web_url": f"http://{endpoint}", "error": None}
     try:
         return {**asked, **asdict(pages.read_worker(endpoint, timeout_s))}
@@ -104,7 +104,7 @@ def ask_worker(address: str, port: int, timeout_s: float) -> dict[str, Any]:
 
 def ask_zookeeper(address: str, port: int, timeout_s: float) -> dict[str, Any]:
     """Return mode and followers of one ZooKeeper server, or its error; ``allowed`` is false when it does not take the word."""
-    asked: dict[str, Any] = {"endpoint": f"{address}:{port}", "error": None, "allowed": True, "serving": False}
+    asked: dict[str, Any] = {"endpoint": pages.join_endpoint(address, port), "error": None, "allowed": True, "serving": False}
     try:
         server = fourletter.srvr(address, port, timeout_s)
     except fourletter.NotAllowed as error:

@@ -262,8 +262,7 @@ class Turn:
         """Ask the service how it is."""
         if self.health is None:
             return Seen(True, "active")
-        address = self.health["address"]
-        where = f"{f'[{address}]' if ':' in address else address}:{self.health['port']}"
+        where = pages.join_endpoint(self.health["address"], self.health["port"])
         match self.health["kind"]:
             case "master":
                 return self.look_master(where, unit)

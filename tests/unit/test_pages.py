@@ -93,6 +93,12 @@ def test_endpoint(endpoint: str) -> None:
         pages.split_endpoint(endpoint)
 
 
+@pytest.mark.parametrize(("host", "text"), [("h1", "h1:80"), ("10.0.0.1", "10.0.0.1:80"), ("fd00::1", "[fd00::1]:80")])
+def test_an_endpoint_comes_apart_as_it_was_joined(host: str, text: str) -> None:
+    assert pages.join_endpoint(host, 80) == text
+    assert pages.split_endpoint(text) == (host, 80)
+
+
 @contextmanager
 def answers(reply: bytes, drip_s: float = 0.0) -> Iterator[str]:
     """Serve one connection with fixed bytes, one at a time when they should drip."""
