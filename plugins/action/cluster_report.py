@@ -91,4 +91,5 @@ def _host(name: str, groups: frozenset[str], variables: Mapping[str, Any]) -> Ho
     probe = answer.get("probe")
     if probe is not None and not answer.get("unreachable"):
         return Host(name, groups, probe)
-    return Host(name, groups, None, " ".join(str(answer.get("msg", "")).split())[:200])
+    left_out = "" if name in variables.get("ansible_play_hosts_all", [name]) else "left out by --limit"
+    return Host(name, groups, None, left_out or " ".join(str(answer.get("msg", "")).split())[:200])
