@@ -6,9 +6,8 @@ import re
 from pathlib import Path
 
 import pytest
-import yaml
+from project import ROOT, specified
 
-ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 GROUPS = {"spark_masters", "spark_workers", "spark_clients"}
 
@@ -16,14 +15,6 @@ GROUPS = {"spark_masters", "spark_workers", "spark_clients"}
 def prose(page: Path) -> str:
     """Return the page without comments, which name what is still to come."""
     return re.sub(r"(?s)<!--.*?-->", "", page.read_text())
-
-
-def specified() -> set[str]:
-    names: set[str] = set()
-    for path in (ROOT / "roles").glob("*/meta/argument_specs.yml"):
-        for entry in yaml.safe_load(path.read_text())["argument_specs"].values():
-            names |= set(entry.get("options") or {})
-    return names
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

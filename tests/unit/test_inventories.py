@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 import yaml
+from project import ROOT, specified
 
-ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
 COMPUTED = (
     "cluster_master_url",
@@ -129,14 +129,6 @@ def test_an_existing_ensemble_replaces_the_group(tmp_path: Path) -> None:
 def test_lab_and_single_do_not_share_a_subnet() -> None:
     subnets = [yaml.safe_load((ROOT / f"inventory/{name}/group_vars/all.yml").read_text())["lab_subnet"] for name in ("lab", "single")]
     assert len(set(subnets)) == 2
-
-
-def specified() -> set[str]:
-    names: set[str] = set()
-    for path in (ROOT / "roles").glob("*/meta/argument_specs.yml"):
-        for entry in yaml.safe_load(path.read_text())["argument_specs"].values():
-            names |= set(entry.get("options") or {})
-    return names
 
 
 def commented_settings(path: Path) -> set[str]:
