@@ -13,7 +13,6 @@ import socket
 import time
 from dataclasses import dataclass
 
-WORDS = ("cons", "mntr", "ruok", "srvr")
 DEFAULT_TIMEOUT_S = 2.0
 DEFAULT_LIMIT_BYTES = 4 * 1024 * 1024
 

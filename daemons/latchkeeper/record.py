@@ -78,8 +78,3 @@ def save(path: str, record: Record) -> None:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
-
-
-def remove(path: str) -> None:
-    """Remove the record; that it is gone already is fine."""
-    Path(path).unlink(missing_ok=True)

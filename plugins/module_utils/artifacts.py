@@ -18,7 +18,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -26,8 +26,6 @@ from typing import IO
 CHUNK = 1 << 20
 _DIGEST_LENGTHS = {64: "sha256", 128: "sha512"}
 _HEX = re.compile(r"[0-9a-fA-F]+")
-
-Progress = Callable[[str, int, "int | None"], None]
 
 
 class ArtifactError(Exception):
@@ -146,15 +144,13 @@ def origin_checksum(urls: Sequence[str], suffix: str = ".sha512", timeout: float
     return parse_checksum_file(text, name)
 
 
-def _transfer(response: http.client.HTTPResponse, sink: IO[bytes], url: str, progress: Progress | None) -> None:
+def _transfer(response: http.client.HTTPResponse, sink: IO[bytes], url: str) -> None:
     length = response.headers.get("Content-Length")
     total = int(length) if length and length.isdigit() else None
     done = 0
     while chunk := response.read(CHUNK):
         sink.write(chunk)
         done += len(chunk)
-        if progress:
-            progress(url, done, total)
     if total is not None and done != total:
         raise ArtifactError(f"{url}: the connection ended after {done} of {total} bytes")
 
@@ -164,7 +160,6 @@ def fetch_verified(
     checksum: Checksum,
     dest: Path,
     timeout: float = 60.0,
-    progress: Progress | None = None,
 ) -> str:
     """Fetch the first of `urls` that gives the expected file to `dest` and return that URL.
 
@@ -179,7 +174,7 @@ def fetch_verified(
     for url in urls:
         try:
             with contextlib.closing(open_url(url, timeout)) as response, part.open("wb") as sink:
-                _transfer(response, sink, url, progress)
+                _transfer(response, sink, url)
             verify_file(part, checksum, url)
             part.replace(dest)
             return url

@@ -11,7 +11,7 @@ import hashlib
 import io
 import re
 import tarfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import IO
 
@@ -124,7 +124,7 @@ def _plain(name: str, size: int, mode: int, mtime: float) -> tarfile.TarInfo:
     return info
 
 
-def repack(source: Path, dest: Path, version: str, origin: str, tick: Callable[[], None] | None = None) -> tuple[str, dict[str, str]]:
+def repack(source: Path, dest: Path, version: str, origin: str) -> tuple[str, dict[str, str]]:
     """Write `source` (either form, any compression) to `dest`, a plain tar laid out as SPARK_HOME; return (sha256, facts).
 
     The same source always gives the same tar. Plain, because hosts then unpack it at the speed of their disk. Raises
@@ -153,8 +153,6 @@ def repack(source: Path, dest: Path, version: str, origin: str, tick: Callable[[
                 if target != "RELEASE":
                     writer.addfile(_plain(target, member.size, 0o755 if executable else 0o644, member.mtime), reader.extractfile(member))
                 targets.append(target)
-                if tick:
-                    tick()
             facts = facts_from(targets)
             # Apache's tarball has a RELEASE file, the package has not; both get one that says where the files came from.
             release = f"Spark {version} built for Hadoop {facts.get('hadoop_version', '3')}\nSource: {origin}\n".encode()

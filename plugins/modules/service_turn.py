@@ -170,7 +170,6 @@ POLL_S = 0.25
 ASK_TIMEOUT_S = 4.0
 #: So many ends while it is waited for mean that waiting longer will not help.
 CRASHES = 5
-FILE_LIMIT = 64 * 1024 * 1024
 
 
 @dataclass

@@ -74,8 +74,6 @@ def test_record_is_private_whole_and_replaced(tmp_path: Path) -> None:
     assert record.load(str(path)) == replace(RECORD, session=-5)
     assert stat.S_IMODE(path.stat().st_mode) == 0o640
     assert list(tmp_path.iterdir()) == [path]
-    record.remove(str(path))
-    record.remove(str(path))
 
 
 @pytest.mark.parametrize(
