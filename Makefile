@@ -58,7 +58,7 @@ lint: tools ## yamllint, ansible-lint (profile production), ruff, mypy
 	@$(stage) "yamllint" yamllint --strict .
 	@$(stage) "ruff" sh -c 'ruff check . && ruff format --check .'
 	@$(stage) "mypy" scripts/typecheck
-	@$(stage) "ansible-lint" ansible-lint --quiet
+	@$(stage) "ansible-lint" ansible-lint -q
 
 .PHONY: unit
 unit: tools ## Unit tests
