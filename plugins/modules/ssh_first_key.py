@@ -188,18 +188,36 @@ def transport(target: Target, types: tuple[str, ...] | None = None) -> Iterator[
         link.close()
 
 
+def lines_of(path: str) -> list[str]:
+    """Return the lines of known_hosts that say something, none when there is no such file. Raises Trouble when it cannot be read."""
+    try:
+        return [line.strip() for line in Path(path).read_text(errors="replace").splitlines() if line.strip()]
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise Trouble(f"known_hosts file {path} cannot be read: {error}.") from error
+
+
 def load_known(path: str, target: Target) -> dict[str, paramiko.PKey]:
     """Return the keys of the host that known_hosts has, by type; raises Trouble when the file cannot be read."""
-    file = Path(path)
-    if not file.exists():
-        return {}
     store = paramiko.HostKeys()
-    try:
-        store.load(str(file))
-    except (OSError, paramiko.SSHException) as error:
-        raise Trouble(f"known_hosts file {path} cannot be read: {error}.") from error
+    for line in lines_of(path):
+        if line.startswith(("#", "@")):
+            continue
+        try:
+            entry = paramiko.hostkeys.HostKeyEntry.from_line(line)
+        except (paramiko.hostkeys.InvalidHostKey, paramiko.SSHException):
+            continue  # a line that ssh passes over, too
+        if entry and entry.key:
+            for name in entry.hostnames or ():
+                store.add(name, entry.key.get_name(), entry.key)
     found = store.lookup(target.entry)
     return dict(found) if found else {}
+
+
+def revoked(path: str) -> set[str]:
+    """Return the keys, in base64, that known_hosts marks as revoked. Raises Trouble."""
+    return {fields[3] for line in lines_of(path) if len(fields := line.split()) > 3 and fields[0] == "@revoked"}
 
 
 def choose_key(target: Target, wanted: str, policy: str | None, known: dict[str, paramiko.PKey], path: str) -> tuple[paramiko.PKey, bool]:
@@ -215,6 +233,8 @@ def choose_key(target: Target, wanted: str, policy: str | None, known: dict[str,
     if not offered:
         raise Trouble(f"{target} has no host key of a type that is still safe (ed25519, ecdsa, rsa with SHA-2).")
     shown = ", ".join(f"{fingerprint(key)} ({key.get_name()})" for key in offered)
+    if any(key.get_base64() in revoked(path) for key in offered):
+        raise Trouble(f"{path} says that the host key of {target} is revoked ({shown}). Nothing was sent to it: give the host a new key.")
     if wanted:
         for key in offered:
             if fingerprint(key) == wanted:

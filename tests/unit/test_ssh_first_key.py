@@ -206,6 +206,32 @@ def test_a_changed_host_key_names_both_and_sends_no_password(server: Server, put
     assert known.read_text() == entry(server, OTHER_KEY)
 
 
+def test_lines_of_known_hosts_that_ssh_understands_or_passes_over_are_no_trouble(server: Server, put: Put, tmp_path: Path) -> None:
+    known = tmp_path / "known"
+    hashed = paramiko.HostKeys.hash_host(f"[127.0.0.1]:{server.port}")
+    strange = [
+        f"@cert-authority *.example.org {OTHER_KEY.get_name()} {OTHER_KEY.get_base64()}",
+        "# a comment",
+        "",
+        "host ssh-rsa not-base64!",
+        "host ssh-new AAAA",
+        f"*.example.org {OTHER_KEY.get_name()} {OTHER_KEY.get_base64()}",
+        f"{hashed} {HOST_KEY.get_name()} {HOST_KEY.get_base64()}",
+    ]
+    known.write_text("\n".join(strange) + "\n")
+    assert put(fingerprint="", host_key_policy="known_hosts", known_hosts=str(known))["changed"]
+    assert known.read_text() == "\n".join(strange) + "\n"
+
+
+@pytest.mark.parametrize("trust", [{"fingerprint": "", "host_key_policy": "accept_new"}, {}])
+def test_a_revoked_host_key_is_never_taken(server: Server, put: Put, tmp_path: Path, trust: dict[str, str]) -> None:
+    known = tmp_path / "known"
+    known.write_text(f"@revoked * {HOST_KEY.get_name()} {HOST_KEY.get_base64()}\n")
+    with pytest.raises(ssh_first_key.Trouble, match="is revoked"):
+        put(known_hosts=str(known), **trust)
+    assert server.passwords == []
+
+
 def test_a_host_known_by_another_type_of_key_is_no_new_host(server: Server, put: Put, tmp_path: Path) -> None:
     known = tmp_path / "known"
     known.write_text(entry(server, ECDSA_KEY))
