@@ -29,7 +29,7 @@ module: ssh_first_key
 short_description: Put the first ssh key onto a host that so far takes only a password
 description:
   - Does what C(ssh-copy-id) does, without a prompt and without trusting an unknown host key blindly. Runs on the controller
-    (C(delegate_to: localhost)) with the library paramiko.
+    (C(delegate_to) localhost) with the library paramiko.
   - The host key is checked before the password is sent. Either I(fingerprint) names the key, or I(host_key_policy) chooses how
     one is trusted; without either of them the module refuses and says so.
   - A key that was accepted is written to I(known_hosts), so that OpenSSH checks the same key from then on.
