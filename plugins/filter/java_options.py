@@ -20,6 +20,18 @@ def java_options(properties: Mapping[str, Any]) -> str:
     return " ".join(words)
 
 
+def java_argument_file(properties: Mapping[str, Any]) -> str:
+    """Return one quoted ``-Dkey=value`` a line, as the java launcher reads an ``@file`` (its manual: java Command-Line Argument Files)."""
+    lines = []
+    for key, value in properties.items():
+        text = str(value).lower() if isinstance(value, bool) else str(value)
+        option = f"-D{key}={text}"
+        for plain, escaped in (("\\", "\\\\"), ('"', '\\"'), ("\n", "\\n"), ("\r", "\\r"), ("\t", "\\t")):
+            option = option.replace(plain, escaped)
+        lines.append(f'"{option}"\n')
+    return "".join(lines)
+
+
 def property_line(value: Any) -> str:
     """Return a value as spark-defaults.conf (java.util.Properties) reads it: backslashes doubled, newlines escaped."""
     text = str(value).lower() if isinstance(value, bool) else str(value)
@@ -31,4 +43,4 @@ class FilterModule:
 
     def filters(self) -> dict[str, Any]:
         """Return name -> function."""
-        return {"java_options": java_options, "property_line": property_line}
+        return {"java_argument_file": java_argument_file, "java_options": java_options, "property_line": property_line}

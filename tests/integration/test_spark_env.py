@@ -28,7 +28,7 @@ CASES: dict[str, dict[str, Any]] = {
     },
     "rest": {
         "spark_rest_enabled": True,
-        "spark_rest_filters": {"org.apache.spark.ui.JWSFilter": {"secretKey": "s3cret"}},
+        "spark_rest_filters": {"org.apache.spark.ui.JWSFilter": {"secretKey": AWKWARD}},
         "spark_rest_port": 6067,
     },
 }
@@ -48,6 +48,11 @@ PLAY = """
       ansible.builtin.copy:
         content: "{{ {'env': _spark_env_secret, 'defaults': _spark_defaults_secret} | to_json }}"
         dest: "{{ out_root }}/{{ inventory_hostname }}.secret"
+        mode: "0600"
+    - name: Write the options that nobody else may read
+      ansible.builtin.copy:
+        content: "{{ _spark_secret_properties | java_argument_file }}"
+        dest: "{{ out_root }}/{{ inventory_hostname }}.opts"
         mode: "0600"
 """
 
@@ -154,14 +159,35 @@ def test_awkward_values_arrive_as_they_were_written(rendered: Path) -> None:
     assert lines[2:] == ["spark.master spark://h1:7077,h2:7077,h3:7077", "spark.y back\\\\slash", "spark.flag false"]
 
 
-def test_rest_only_with_its_filter_and_then_the_files_are_private(rendered: Path) -> None:
-    found = options(environment(rendered, "rest"))
+def test_rest_with_its_filter_and_the_secret_in_a_file_that_java_reads(rendered: Path, tmp_path: Path) -> None:
+    env = environment(rendered, "rest")
+    words = shlex.split(env["SPARK_DAEMON_JAVA_OPTS"])
+    assert words.pop() == "@/etc/spark/daemon-secrets.opts"
+    found = dict(word.removeprefix("-D").split("=", 1) for word in words)
     assert found["spark.master.rest.enabled"] == "true"
     assert found["spark.master.rest.port"] == "6067"
     assert found["spark.master.rest.filters"] == "org.apache.spark.ui.JWSFilter"
-    assert found["spark.org.apache.spark.ui.JWSFilter.param.secretKey"] == "s3cret"
-    assert json.loads((rendered / "rest.secret").read_text()) == {"env": True, "defaults": False}
-    assert json.loads((rendered / "zookeeper.secret").read_text()) == {"env": False, "defaults": False}
+    assert "secretKey" not in (rendered / "rest.spark-env.sh").read_text()
+    assert json.loads((rendered / "rest.secret").read_text()) == {"env": False, "defaults": False}
+
+    key = "spark.org.apache.spark.ui.JWSFilter.param.secretKey"
+    program = tmp_path / "Show.java"
+    program.write_text(f'class Show {{ public static void main(String[] a) {{ System.out.print(System.getProperty("{key}")); }} }}')
+    java = shutil.which("java")
+    if java is None:
+        pytest.skip("no java on this machine")
+    options_of = f"@{rendered / 'rest.opts'}"
+    done = subprocess.run(
+        [java, "-Dfile.encoding=UTF-8", "-Dstdout.encoding=UTF-8", options_of, str(program)], capture_output=True, check=False
+    )
+    if done.returncode and b"jdk.compiler" in done.stderr + done.stdout:
+        pytest.skip("this java runs no source files")
+    assert done.stdout.decode() == AWKWARD, done.stderr
+
+
+def test_a_secret_that_changes_changes_spark_env(rendered: Path) -> None:
+    assert "digest" in (rendered / "rest.spark-env.sh").read_text(), "the daemons restart when spark-env.sh changes"
+    assert "daemon-secrets" not in (rendered / "zookeeper.spark-env.sh").read_text()
 
 
 def test_daemons_log_under_the_name_of_their_unit(rendered: Path) -> None:
