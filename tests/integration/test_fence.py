@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from ensemble import Ensemble
 from masters import Masters, Watch, find_spark
+from missing import missing
 
 from latchkeeper import rules, zk
 
@@ -26,7 +27,7 @@ def cluster(zookeeper_jars: Path, tmp_path_factory: pytest.TempPathFactory) -> I
     """One ZooKeeper server with long sessions and two Masters."""
     jars = find_spark(tmp_path_factory.mktemp("spark"))
     if jars is None:
-        pytest.skip("no jars of Spark: deploy once (the cache then has them) or set SPARK_HA_JARS to the jars/ of a Spark")
+        missing("no jars of Spark: deploy once (the cache then has them) or set SPARK_HA_JARS to the jars/ of a Spark")
     settings = {"tickTime": "2000", "maxSessionTimeout": SESSION_MS}
     directory = tmp_path_factory.mktemp("cluster")
     with Ensemble(zookeeper_jars, directory, size=1, settings=settings) as ensemble, Masters(jars, directory, ensemble.connect) as masters:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 from ansible.module_utils.lab_podman import ulimit
+from missing import missing
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 START = """
@@ -42,13 +43,6 @@ class Sshd:
 
 def podman(*command: str) -> str:
     return subprocess.run(["podman", *command], capture_output=True, text=True, check=True, timeout=60).stdout.strip()
-
-
-def missing(reason: str) -> None:
-    """Skip, but never in CI: there everything must be at hand."""
-    if os.environ.get("CI") == "true":
-        pytest.fail(reason)
-    pytest.skip(reason)
 
 
 @pytest.fixture(scope="module")
