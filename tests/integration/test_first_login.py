@@ -49,7 +49,8 @@ def podman(*command: str) -> str:
 def sshd() -> Iterator[Sshd]:
     if os.geteuid() != 0 or not shutil.which("podman"):
         missing("needs root and podman for a throw-away host")
-    images = podman("images", "--filter", "reference=localhost/spark-ha-host", "--format", "{{.ID}}").split()
+    # Debian 12's sshd: newer ones hang up on an address for a while after the test's wrong passwords (PerSourcePenalties).
+    images = podman("images", "--filter", "reference=localhost/spark-ha-host:debian-12-*", "--format", "{{.ID}}").split()
     if not images:
         missing("no image of a lab host: `make lab` or `make molecule` builds one")
     limits = [
@@ -69,15 +70,18 @@ def sshd() -> Iterator[Sshd]:
 
 
 def wait(address: str) -> None:
-    until = time.monotonic() + 20
+    """Wait until sshd says who it is; an open port alone may still be slow to answer."""
+    until = time.monotonic() + 30
     while True:
         try:
-            with socket.create_connection((address, 22), timeout=1):
-                return
+            with socket.create_connection((address, 22), timeout=5) as connection:
+                if connection.recv(4) == b"SSH-":
+                    return
         except OSError:
             if time.monotonic() > until:
                 raise
-            time.sleep(0.1)
+        assert time.monotonic() < until, f"no sshd answers at {address}"
+        time.sleep(0.1)
 
 
 @dataclass(frozen=True)
