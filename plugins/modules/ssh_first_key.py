@@ -182,7 +182,7 @@ def transport(target: Target, types: tuple[str, ...] | None = None) -> Iterator[
         except (paramiko.SSHException, EOFError, OSError) as error:
             raise Trouble(
                 f"{target} does not speak ssh: {error or 'connection closed'}. Check that ansible_port is sshd's. "
-                "OpenSSH 9.8 and newer also hang up for a while on an address that gave wrong passwords (PerSourcePenalties): try again in a minute."
+                "After wrong passwords OpenSSH 9.8 and newer hang up on an address for a while (PerSourcePenalties): try again in a minute."
             ) from error
         if not link.is_active() or not link.initial_kex_done:
             raise Trouble(f"{target} does not speak ssh: no answer within {target.timeout} s. Check that ansible_port is sshd's.")
