@@ -27,8 +27,9 @@ options:
     description: The distribution's suite, as mmdebstrap knows it.
     type: str
   mirror:
-    description: Mirror of the distribution.
+    description: Mirror of the distribution; empty takes the one that mmdebstrap knows.
     type: str
+    default: ""
   packages:
     description: Packages of the base.
     type: list
@@ -49,7 +50,6 @@ EXAMPLES = r"""
   lab_image:
     distribution: debian-12
     suite: bookworm
-    mirror: http://deb.debian.org/debian
     packages: [systemd, openssh-server]
     context: "{{ role_path }}/files/image"
 """
@@ -69,13 +69,14 @@ def build(module: AnsibleModule, podman: Podman, image: str) -> None:
     p = module.params
     with tempfile.TemporaryDirectory(prefix="spark-ha-image-", dir="/var/tmp") as scratch:
         base = Path(scratch) / "base.tar"
-        command = ["mmdebstrap", "--variant=minbase", f"--include={','.join(p['packages'])}", p["suite"], str(base), p["mirror"]]
+        command = ["mmdebstrap", "--variant=minbase", f"--include={','.join(p['packages'])}", p["suite"], str(base)]
+        command += [p["mirror"]] if p["mirror"] else []
         code, out, err = module.run_command(command)
         if code:
             lines = [line for line in (err or out).splitlines() if line.startswith("E:")] or (err or out).splitlines()
             raise LabError(
                 f"lab_distribution={p['distribution']}: mmdebstrap failed: {' '.join(lines[-3:])}. "
-                f"Is the mirror reachable? Another one: lab_debian_mirror (now {p['mirror']})"
+                f"Is the mirror reachable? Another one: lab_debian_mirror (now {p['mirror'] or 'mmdebstrap chooses'})"
             )
         base_image = f"{REPOSITORY}-base:{image.rsplit(':', 1)[1]}"
         podman("import", str(base), base_image, what="importing the base image")
@@ -93,12 +94,12 @@ def main() -> None:
         argument_spec={
             "distribution": {"type": "str", "required": True},
             "suite": {"type": "str"},
-            "mirror": {"type": "str"},
+            "mirror": {"type": "str", "default": ""},
             "packages": {"type": "list", "elements": "str", "default": []},
             "context": {"type": "path"},
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
         },
-        required_if=[("state", "present", ["suite", "mirror", "context"])],
+        required_if=[("state", "present", ["suite", "context"])],
         supports_check_mode=True,
     )
     p = module.params

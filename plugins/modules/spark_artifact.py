@@ -119,7 +119,7 @@ def pip_download(version: str, checksum: Checksum | None, folder: Path) -> tuple
     if checksum is None or checksum.algorithm != "sha256":
         raise ArtifactError(
             f"spark_source is pypi and spark_version {version} has no known sha256. Set spark_checksum: sha256:<digest>, as "
-            f"https://pypi.org/project/pyspark/{version}/#files shows it."
+            f"the package index shows it for pyspark-{version}.tar.gz."
         )
     requirements = folder / "requirements.txt"
     requirements.write_text(f"pyspark=={version} --hash=sha256:{checksum.digest}\n", encoding="utf-8")
