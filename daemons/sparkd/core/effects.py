@@ -1,0 +1,131 @@
+"""What the core wants done. The shell stores `writes` first and carries out `effects`, in order, only once they are durable."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .values import ApplicationDescription, DriverDescription, ProcessRef, Record
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """One record to store under (kind, id); record None: remove it. kind: worker, driver, application or meta."""
+
+    kind: str
+    id: str
+    record: Record | None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """To whoever sent the event with this token. id: what was made or meant. message: a sentence for people, in Spark's words where it has some."""
+
+    token: int
+    ok: bool
+    message: str
+    id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AcceptWorker:
+    """It is registered. drop: processes that are no longer wanted; the worker ends them before it reports anything else of them.
+
+    acknowledged: journal entries up to this number are stored.
+    """
+
+    worker_id: str
+    drop: tuple[ProcessRef, ...] = ()
+    acknowledged: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RefuseWorker:
+    """It is not registered; why is for its log."""
+
+    worker_id: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class AckJournal:
+    """Entries up to seq are stored: the worker may forget them."""
+
+    worker_id: str
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchDriver:
+    """Start this attempt; a worker that already has it only reports it."""
+
+    worker_id: str
+    ref: ProcessRef
+    description: DriverDescription
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchExecutor:
+    """Start this executor; a worker that already has it only reports it."""
+
+    worker_id: str
+    ref: ProcessRef
+    profile_id: int
+    cores: int
+    memory_mb: int
+    description: ApplicationDescription
+
+
+@dataclass(frozen=True, slots=True)
+class EndProcess:
+    """End it; its end comes back as a ProcessChanged."""
+
+    worker_id: str
+    ref: ProcessRef
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class ForgetApplication:
+    """It is over: the worker may clean up after it."""
+
+    worker_id: str
+    app_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class NotifyApplication:
+    """For the application's driver: notice is registered, executor_added, executor_updated, removed, worker_removed or master_changed."""
+
+    app_id: str
+    notice: str
+    executor_id: int = -1
+    worker_id: str = ""
+    cores: int = 0
+    memory_mb: int = 0
+    state: str = ""
+    message: str = ""
+    exit_code: int | None = None
+
+
+Effect = (
+    Answer | AcceptWorker | RefuseWorker | AckJournal | LaunchDriver | LaunchExecutor | EndProcess | ForgetApplication | NotifyApplication
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """One line for the log: entity ("driver driver-2026...-0001"), from and to by name, and the cause."""
+
+    entity: str
+    before: str
+    after: str
+    cause: str
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Result of one event."""
+
+    writes: tuple[Write, ...] = ()
+    effects: tuple[Effect, ...] = ()
+    transitions: tuple[Transition, ...] = ()

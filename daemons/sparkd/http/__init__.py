@@ -1,0 +1,1 @@
+"""Pages, REST submissions, health and metrics."""

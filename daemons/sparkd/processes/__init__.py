@@ -1,0 +1,1 @@
+"""Processes on a worker: their keepers, journal, files."""

@@ -1,0 +1,1 @@
+"""What travels on port 7077."""
