@@ -22,7 +22,7 @@ class CoordinationError(Exception):
 
 
 class NotLeader(CoordinationError):
-    """This engine's lease is over, or its latch is gone: nothing was stored, or whether it was is the next leader's to find out."""
+    """The lease is over, or the latch is gone: nothing was stored, or whether it was is the next leader's to find out."""
 
 
 class Interrupted(CoordinationError):
@@ -114,7 +114,7 @@ class Engine(ABC):
 
     @abstractmethod
     def lease_left_s(self) -> float:
-        """Seconds on CLOCK_BOOTTIME that this master may still call itself leader; 0.0 or less: it may not. Reads the clock at each call."""
+        """Seconds on CLOCK_BOOTTIME that this master may still call itself leader; 0.0 or less: it may not. Reads the clock."""
 
     @abstractmethod
     async def load(self) -> Loaded:
@@ -130,7 +130,7 @@ class Engine(ABC):
 
     @abstractmethod
     async def step_down(self) -> None:
-        """Hand over: `on_deposed` first, then release the latch, then stay out of the election until `close`. No error when it does not lead."""
+        """Hand over: `on_deposed` first, then release the latch, then stay out of the election until `close`."""
 
     @abstractmethod
     async def close(self) -> None:

@@ -18,7 +18,7 @@ class Write:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """To whoever sent the event with this token. id: what was made or meant. message: a sentence for people, in Spark's words where it has some."""
+    """To whoever sent the event with this token. id: what was made or meant. message: a sentence, in Spark's words where it has some."""
 
     token: int
     ok: bool

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class NotAlive(Exception):
-    """This master does not lead. `status` and `leader` are what it knows; the text is Spark's: Current state is not alive: STANDBY."""
+    """Not the leader. `status` and `leader` are what it knows; the text is Spark's: Current state is not alive: STANDBY."""
 
     def __init__(self, status: MasterStatus, leader: MasterAddress | None) -> None:
         super().__init__(f"Current state is not alive: {status}")
@@ -29,7 +29,7 @@ class NotAlive(Exception):
 
 
 class NotDurable(Exception):
-    """It could not be stored, so it is not acknowledged and not done; the text says why. The client may try again with the same request id."""
+    """It could not be stored, so it is not acknowledged and not done; the text says why. To be tried again with the same request id."""
 
 
 class MasterFace(Protocol):
