@@ -1,1 +1,6 @@
-"""What travels on port 7077."""
+"""Wires.
+
+control   sparkd's own connection between masters and workers: frames, handshake, limits
+messages  what goes over it, as typed values
+server    the master's side of it
+"""
