@@ -1,0 +1,255 @@
+"""Small faces for tests of the HTTP side: what they are told is what they say. And a client that reads answers whole."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import aiohttp
+
+from sparkd.coordination.api import MasterAddress, SetAside
+from sparkd.core.cluster import Cluster
+from sparkd.core.effects import Answer
+from sparkd.core.states import MasterStatus
+from sparkd.core.values import DriverDescription, Epoch, ProcessReport
+from sparkd.http.faces import LogSlice, NotAlive, NotDurable
+from sparkd.http.server import Running, start_master, start_worker
+from sparkd.settings import MasterSettings, RestSettings, WebSettings, WorkerSettings
+
+ME = MasterAddress("127.0.0.1", 7077, "http://127.0.0.1:8080", "http://127.0.0.1:6066")
+OTHER = MasterAddress("other", 7077, "http://other:8080", "http://other:6066")
+LOOPBACK = WebSettings(host="127.0.0.1", port=0)
+
+
+def master_settings(**rest: Any) -> MasterSettings:
+    """Return settings on free ports of loopback, REST open unless something else is said."""
+    values = {"port": 0, "open_to_all": True} | rest
+    return MasterSettings(host="127.0.0.1", web=LOOPBACK, rest=RestSettings(**values))
+
+
+class FakeCluster:
+    """What faces read of the core."""
+
+    def __init__(self) -> None:
+        self.state: dict[str, Any] = {
+            "workers": [],
+            "aliveworkers": 0,
+            "cores": 4,
+            "coresused": 1,
+            "memory": 4096,
+            "memoryused": 1024,
+            "resources": [],
+            "resourcesused": [],
+            "activeapps": [],
+            "completedapps": [],
+            "activedrivers": [],
+            "completeddrivers": [],
+        }
+        self.encoded = 0
+
+    def json_state(self) -> Mapping[str, object]:
+        self.encoded += 1
+        return self.state
+
+    def explain(self, entity_id: str) -> tuple[str, ...]:
+        return (f"{entity_id} waits for 8 cores.",) if entity_id.startswith("driver-1") else ()
+
+
+@dataclass
+class FakeMaster:
+    """A MasterFace."""
+
+    settings: MasterSettings = field(default_factory=master_settings)
+    says: MasterStatus = MasterStatus.ALIVE
+    led_by: MasterAddress | None = ME
+    term: Epoch | None = field(default_factory=lambda: Epoch("c1", 7))
+    connected: bool = True
+    fake: FakeCluster = field(default_factory=FakeCluster)
+    durable: bool = True
+    refuse: str = ""
+    submitted: list[tuple[DriverDescription, str]] = field(default_factory=list)
+    killed: list[tuple[str, bool]] = field(default_factory=list)
+    shown: int = 0
+    numbers: dict[str, float] = field(default_factory=dict)
+    aside: list[SetAside] = field(default_factory=list)
+
+    def status(self) -> MasterStatus:
+        return self.says
+
+    def address(self) -> MasterAddress:
+        return ME
+
+    def leader(self) -> MasterAddress | None:
+        return self.led_by
+
+    def epoch(self) -> Epoch | None:
+        return self.term
+
+    def since_ms(self) -> int:
+        return 1_700_000_000_000
+
+    def masters(self) -> Sequence[MasterAddress]:
+        return [ME, OTHER]
+
+    def cluster(self) -> Cluster | None:
+        return cast(Cluster, self.fake) if self.says is not MasterStatus.STANDBY else None
+
+    def set_aside(self) -> Sequence[SetAside]:
+        return self.aside
+
+    def coordination(self) -> Mapping[str, object]:
+        return {"engine": "NONE", "connected": self.connected}
+
+    def figures(self) -> Mapping[str, float]:
+        return self.numbers
+
+    def version(self) -> int:
+        return self.shown
+
+    async def changed(self, since: int, timeout_s: float) -> int:
+        await asyncio.sleep(0 if since != self.shown else timeout_s)
+        return self.shown
+
+    def _lead(self) -> None:
+        if self.says is not MasterStatus.ALIVE:
+            raise NotAlive(self.says, self.led_by)
+        if not self.durable:
+            raise NotDurable("The store does not take it: disk full")
+
+    async def submit(self, description: DriverDescription, request_id: str = "") -> Answer:
+        self._lead()
+        await asyncio.sleep(0)
+        if self.refuse:
+            return Answer(0, False, self.refuse)
+        self.submitted.append((description, request_id))
+        driver_id = f"driver-{len(self.submitted):04d}"
+        return Answer(0, True, f"Driver successfully submitted as {driver_id}", driver_id)
+
+    async def kill_driver(self, driver_id: str, give_up: bool = False) -> Answer:
+        self._lead()
+        self.killed.append((driver_id, give_up))
+        if not any(row["id"] == driver_id for row in self.fake.state["activedrivers"]):
+            return Answer(0, False, f"Driver {driver_id} has already finished or does not exist", driver_id)
+        return Answer(0, True, f"Kill request for {driver_id} submitted", driver_id)
+
+    async def kill_all(self) -> Answer:
+        self._lead()
+        return Answer(0, True, "Kill request for all drivers submitted")
+
+    async def clear(self) -> Answer:
+        self._lead()
+        return Answer(0, True, "")
+
+    async def kill_application(self, app_id: str) -> Answer:
+        self._lead()
+        return Answer(0, False, f"no application {app_id}")
+
+    async def decommission(self, hosts: Sequence[str]) -> Answer:
+        self._lead()
+        return Answer(0, True, "")
+
+
+@dataclass
+class FakeWorker:
+    """A WorkerFace."""
+
+    settings: WorkerSettings = field(default_factory=lambda: WorkerSettings("127.0.0.1", (("127.0.0.1", 7077),), web=LOOPBACK, cores=4))
+    is_now: str = "ALIVE"
+    led_by: MasterAddress | None = ME
+    runs: tuple[ProcessReport, ...] = ()
+    ran: tuple[ProcessReport, ...] = ()
+
+    def worker_id(self) -> str:
+        return "worker-1"
+
+    def state(self) -> str:
+        return self.is_now
+
+    def address(self) -> tuple[str, int]:
+        return ("127.0.0.1", 7078)
+
+    def leader(self) -> MasterAddress | None:
+        return self.led_by
+
+    def epoch(self) -> Epoch | None:
+        return Epoch("c1", 7)
+
+    def running(self) -> Sequence[ProcessReport]:
+        return self.runs
+
+    def finished(self) -> Sequence[ProcessReport]:
+        return self.ran
+
+    def used(self) -> tuple[int, int]:
+        return (2, 512)
+
+    def journal_backlog(self) -> int:
+        return 3
+
+    def figures(self) -> Mapping[str, float]:
+        return {"refused_stale_commands_total": 2.0}
+
+    def description(self, owner: str) -> Mapping[str, str]:
+        return {"name": f"name of {owner}", "command": "sleep 1"}
+
+    def read_log(self, owner: str, number: int, name: str, offset: int | None, length: int) -> LogSlice:
+        raise KeyError(owner)
+
+    def version(self) -> int:
+        return 0
+
+    async def changed(self, since: int, timeout_s: float) -> int:
+        await asyncio.sleep(timeout_s)
+        return 0
+
+
+@dataclass
+class Reply:
+    """An HTTP answer, read whole."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        """The body as JSON."""
+        return json.loads(self.body)
+
+
+class Client:
+    """Talks to both ports of a running daemon."""
+
+    def __init__(self, running: Running, session: aiohttp.ClientSession) -> None:
+        self.running = running
+        self.session = session
+
+    async def web(self, path: str, method: str = "GET", **more: Any) -> Reply:
+        """Ask the web port."""
+        return await self._ask(self.running.web_port, path, method, more)
+
+    async def rest(self, path: str, method: str = "GET", **more: Any) -> Reply:
+        """Ask the REST port."""
+        return await self._ask(self.running.rest_port, path, method, more)
+
+    async def _ask(self, port: int, path: str, method: str, more: dict[str, Any]) -> Reply:
+        url = f"http://127.0.0.1:{port}{path}"
+        async with self.session.request(method, url, allow_redirects=False, **more) as answer:
+            return Reply(answer.status, answer.headers, await answer.read())
+
+
+def serve(face: FakeMaster | FakeWorker, talk: Callable[[Client], Awaitable[None]]) -> None:
+    """Start the daemon's servers on loopback, let `talk` use them, stop them."""
+
+    async def whole() -> None:
+        running = await (start_master(face) if isinstance(face, FakeMaster) else start_worker(face))
+        try:
+            async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=20)) as session:
+                await talk(Client(running, session))
+        finally:
+            await running.close()
+
+    asyncio.run(whole())
