@@ -1,0 +1,709 @@
+"""Election and store on ZooKeeper: one session, one latch, one transaction per batch.
+
+Everything is derived from what a look at the election directory shows (`_look`); watches, reconnections and timers only cause another look.
+
+Election: `<dir>/election/<uuid>-latch-NNNNNNNNNN`, ephemeral and sequential; the lowest leads. The directory itself is watched and not only
+the predecessor: every master must know the leader and the others anyway, and masters are few.
+
+Lease: renewed by quorum writes only, of the own latch or of a batch (see lease.py). A renewal that is not answered soon means a server that
+is gone or cut off: its connection is dropped, and kazoo goes on at another one with the same session.
+
+Batches: [own latch exists, `<dir>/commit` goes from the version known to the next, records ...]. The first check fences a former leader.
+The second puts all transactions in one order: one that was given up for lost and arrives late (kazoo may have queued it) changes nothing.
+A batch over TRANSACTION_LIMIT bytes is stored as several transactions, in order: each of them is atomic, the whole is not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import uuid
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeVar
+
+from ..core.effects import Write
+from ..core.values import Epoch
+from ..settings import RecoverySettings
+from . import epoch as marks
+from . import latchrecord, layout, lease, records
+from .api import (
+    Engine,
+    Interrupted,
+    Listener,
+    Loaded,
+    MasterAddress,
+    Misconfigured,
+    NotLeader,
+    SetAside,
+    StoredRecord,
+    StoreUnavailable,
+)
+from .boottime import boot_s
+from .bridge import BadVersion, Bridge, BridgeError, Denied, Failed, NodeExists, NoNode, NotConnected, Op, OpError, Unanswered
+from .store import Known, Put, split
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+#: Bytes of one transaction; the server's jute.maxbuffer is 1 MiB for the whole request.
+TRANSACTION_LIMIT = 800_000
+#: Bytes that an operation needs beside its data: path, ACL, headers.
+OP_OVERHEAD = 400
+#: Reads under way at once while loading; a renewal waits behind them.
+LOAD_WINDOW = 250
+#: A look is taken at least this often, in s, whatever seems unchanged.
+IDLE_S = 5.0
+WAITING_LOG_S = 10.0
+#: A transaction that is lost this often although the connection comes back each time is what the server refuses (jute.maxbuffer).
+LOST_LIMIT = 6
+
+
+class _Term:
+    """One term of leadership."""
+
+    def __init__(self, epoch: Epoch, commit_version: int) -> None:
+        self.epoch = epoch
+        self.commit_version = commit_version
+        self.suspended = False
+        self.over = asyncio.Event()
+        self.why = ""
+        self.known = Known()
+
+
+class ZookeeperEngine(Engine):
+    """See the module."""
+
+    def __init__(self, settings: RecoverySettings, clock: Callable[[], float] = boot_s) -> None:
+        self.settings = settings
+        self.clock = clock
+        self.place = layout.place(settings.zookeeper_url, settings.zookeeper_dir)
+        if not 0.5 <= settings.session_timeout_s <= 120:
+            raise Misconfigured(f"spark.sparkd.zookeeper.sessionTimeout={settings.session_timeout_s:g} s: 0.5 s to 120 s are allowed")
+        self._bridge: Bridge | None = None
+        self._me = MasterAddress("", 0)
+        self._listener: Listener | None = None
+        self._latch_data = b""
+        self._latch = ""  # path of the own latch
+        self._guid = uuid.uuid4().hex
+        self._term: _Term | None = None
+        self._lease = lease.NO_LEASE
+        self._lease_timer: asyncio.TimerHandle | None = None
+        self._mark: marks.ClusterMark | None = None
+        self._prepared = 0  # session that found everything in its place
+        self._leader: MasterAddress | None = None
+        self._masters: dict[str, MasterAddress | None] = {}  # latch name -> whose
+        self._line: tuple[str, ...] = ()
+        self._stepped_down = False
+        self._closed = False
+        self._wake = asyncio.Event()
+        self._beat = asyncio.Event()
+        self._connection_changed = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._elections = 0
+        self._last_commit_ms = 0.0
+        self._commits = 0
+        self._said = ""
+        self._waiting_since: float | None = None
+        self._waiting_said = 0.0
+
+    # --- the interface ------------------------------------------------------------------------------------------------
+
+    async def start(self, me: MasterAddress, listener: Listener) -> None:
+        """Join the election; returns at once."""
+        self._me, self._listener = me, listener
+        pid = os.getpid()
+        self._latch_data = layout.encode_latch(me, pid, latchrecord.start_of(pid) or 0, latchrecord.boot_id())
+        self._connect()
+        self._tasks = [asyncio.create_task(self._stand_in_line()), asyncio.create_task(self._renew())]
+
+    def lease_left_s(self) -> float:
+        """Seconds that this master may call itself leader."""
+        return self._lease.left(self.clock()) if self._term is not None else 0.0
+
+    async def load(self) -> Loaded:
+        """Read all records, in the order in which they were first stored."""
+        term = self._leading()
+        return await self._patiently(term, lambda: self._load(term))
+
+    async def commit(self, batch: Sequence[Write], request_id: str) -> None:
+        """Store a batch."""
+        term = self._leading()
+        try:
+            puts = term.known.encode(batch)
+        except (ValueError, TypeError) as error:
+            raise StoreUnavailable(f"a record that is not JSON: {error}") from error
+        began = self.clock()
+        for part, run in enumerate(split(puts, TRANSACTION_LIMIT, OP_OVERHEAD)):
+            await self._store(term, run, request_id, part)
+        self._commits += 1
+        self._last_commit_ms = (self.clock() - began) * 1000
+
+    async def step_down(self) -> None:
+        """Hand over."""
+        self._stepped_down = True
+        self._depose("stepping down")
+        await self._release(1.0)
+
+    async def close(self) -> None:
+        """Let go of everything, within 2 s."""
+        if self._closed:
+            return
+        self._stepped_down = True
+        self._depose("closing")
+        await self._release(0.6)
+        self._closed = True
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._lease_timer is not None:
+            self._lease_timer.cancel()
+        if self._bridge is not None:
+            await self._bridge.close(1.0)
+
+    def masters(self) -> tuple[MasterAddress, ...]:
+        """Every master whose latch is known, the leader first."""
+        return tuple(master for name in self._line if (master := self._masters.get(name)) is not None)
+
+    def describe(self) -> dict[str, object]:
+        """State for people and /metrics."""
+        bridge, term = self._bridge, self._term
+        return {
+            "engine": "ZOOKEEPER",
+            "connected": bridge is not None and bridge.connected,
+            "server": bridge.client.server if bridge is not None else "",
+            "session": hex(bridge.session & 0xFFFFFFFFFFFFFFFF) if bridge is not None and bridge.session else "",
+            "session_timeout_s": bridge.session_s if bridge is not None else self.settings.session_timeout_s,
+            "latch": self._latch,
+            "masters": [master.url for master in self.masters()],
+            "cluster_id": self._mark.cluster_id if self._mark else "",
+            "epoch": term.epoch.number if term else 0,
+            "suspended": bool(term and term.suspended),
+            "lease_left_s": round(self.lease_left_s(), 3),
+            "elections": self._elections,
+            "commits": self._commits,
+            "last_commit_ms": round(self._last_commit_ms, 3),
+        }
+
+    # --- connection and lease -----------------------------------------------------------------------------------------
+
+    def _connect(self) -> None:
+        settings = self.settings
+        self._bridge = Bridge(self.place.hosts, settings.session_timeout_s, settings.zookeeper_secret, self._on_state)
+        self._bridge.start()
+
+    def _on_state(self, state: str) -> None:
+        """A change of the connection, on the loop."""
+        log.info("event=zookeeper state=%s server=%s", state, self._bridge.client.server if self._bridge else "")
+        if state == "LOST":
+            self._latch = ""
+            self._depose("the ZooKeeper session is lost")
+        self._connection_changed.set()
+        self._connection_changed = asyncio.Event()
+        self._wake.set()
+        self._beat.set()
+
+    def _zk(self) -> Bridge:
+        if self._bridge is None:
+            raise NotConnected("not started")
+        return self._bridge
+
+    async def _renew(self) -> None:
+        """Write the own latch every so often, and after a reconnection: a leader for its lease, a standby to know its server alive."""
+        while True:
+            bridge = self._zk()
+            period = bridge.session_s * (lease.RENEWAL_SHARE if self._term else lease.PATIENCE_SHARE)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._beat.wait(), period)
+            self._beat.clear()
+            latch, bridge = self._latch, self._zk()
+            if not latch or not bridge.connected:
+                continue
+            sent = self.clock()
+            try:
+                await bridge.set(latch, self._latch_data, timeout_s=bridge.session_s * lease.PATIENCE_SHARE)
+            except NoNode:
+                self._latch_gone(latch)
+            except (NotConnected, Unanswered):
+                continue
+            except BridgeError as error:
+                self._say(f"event=renewal_refused why={str(error)!r}")
+            else:
+                self._renewed(latch, sent)
+
+    def _latch_gone(self, latch: str) -> None:
+        if latch == self._latch:
+            self._latch = ""
+            self._depose("the latch was deleted")
+            self._wake.set()
+
+    def _renewed(self, latch: str, sent: float) -> None:
+        """A quorum write that was sent at `sent` found the latch in its place."""
+        term = self._term
+        if latch != self._latch or term is None:
+            return
+        self._lease = self._lease.renewed(sent, self._zk().session_s)
+        if term.suspended and self.lease_left_s() > 0:
+            # The latch was there all the time and the lowest: nobody else can have led.
+            term.suspended = False
+            log.warning("event=resumed epoch=%d", term.epoch.number)
+            self._tell().on_resumed()
+            self._connection_changed.set()
+            self._connection_changed = asyncio.Event()
+        self._arm_lease_timer()
+
+    def _arm_lease_timer(self) -> None:
+        if self._lease_timer is None and self._term is not None and not self._term.suspended:
+            self._lease_timer = asyncio.get_running_loop().call_later(self.lease_left_s() + 0.001, self._lease_due)
+
+    def _lease_due(self) -> None:
+        """Suspend when the lease is over; else look again when it would be."""
+        self._lease_timer = None
+        term = self._term
+        if term is None or term.suspended:
+            return
+        if self.lease_left_s() > 0:
+            self._arm_lease_timer()
+            return
+        term.suspended = True
+        why = "no quorum write was answered within the lease"
+        log.warning("event=suspended epoch=%d why=%r", term.epoch.number, why)
+        self._tell().on_suspended(why)
+
+    def _tell(self) -> Listener:
+        if self._listener is None:
+            raise RuntimeError("not started")
+        return self._listener
+
+    def _depose(self, why: str) -> None:
+        """End the term, if there is one, at once."""
+        self._lease = lease.NO_LEASE
+        term, self._term = self._term, None
+        if term is None:
+            return
+        term.why = why
+        term.over.set()
+        log.warning("event=deposed epoch=%d why=%r", term.epoch.number, why)
+        self._tell().on_deposed(why)
+
+    async def _release(self, timeout_s: float) -> None:
+        """Delete the own latch; when that cannot be done now the session's end does it."""
+        latch, self._latch = self._latch, ""
+        bridge = self._bridge
+        if not latch or bridge is None:
+            return
+        try:
+            await bridge.delete(latch, timeout_s=timeout_s)
+        except NoNode:
+            pass
+        except BridgeError as error:
+            log.warning("event=latch_not_released latch=%s why=%r", latch, str(error))
+        else:
+            log.info("event=latch_released latch=%s", latch)
+
+    # --- election -----------------------------------------------------------------------------------------------------
+
+    async def _stand_in_line(self) -> None:
+        """Look whenever something may have changed, for as long as the engine lives."""
+        while True:
+            self._wake.clear()
+            delay = IDLE_S
+            try:
+                if self._zk().dead:
+                    await self._zk().close(1.0)
+                    self._on_state("LOST")
+                    self._connect()
+                if self._zk().connected:
+                    await self._look()
+                    self._waiting_since = None
+                else:
+                    delay = self._wait_for_zookeeper()
+            except (NotConnected, Unanswered):
+                delay = self._wait_for_zookeeper()
+            except (NoNode, NodeExists, BadVersion, OpError) as error:  # somebody was quicker: look again
+                self._say(f"event=look_again why={type(error).__name__} detail={str(error)!r}")
+                delay = 0.1
+            except Denied as error:
+                self._misconfigured(self._wrong_secret(str(error)))
+                return
+            except Misconfigured as error:
+                self._misconfigured(error)
+                return
+            except Failed as error:
+                self._say(f"event=look_failed why={str(error)!r}")
+                delay = 1.0
+            except Exception:
+                log.exception("event=look_failed")
+                delay = 1.0
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), delay)
+
+    def _wait_for_zookeeper(self) -> float:
+        """Say so, once and then every ten seconds; return how long to wait, in s."""
+        now = self.clock()
+        if self._waiting_since is None:
+            self._waiting_since, self._waiting_said = now, float("-inf")
+        if now - self._waiting_since >= 1.0 and now - self._waiting_said >= WAITING_LOG_S:
+            self._waiting_said = now
+            log.warning("event=waiting_for_zookeeper hosts=%s for_s=%d", self.place.hosts, now - self._waiting_since)
+        if now - self._waiting_since > self._zk().session_s and self._term is None:
+            self._led_by(None)
+        return 1.0
+
+    def _misconfigured(self, error: Misconfigured) -> None:
+        log.error("event=misconfigured why=%r", str(error))
+        self._depose(str(error))
+        self._tell().on_misconfigured(error)
+
+    def _wrong_secret(self, detail: str) -> Misconfigured:
+        what = "does not fit" if self.settings.zookeeper_secret else "is not set"
+        return Misconfigured(
+            f"ZooKeeper denies access to {self.place.base} ({detail}): spark.sparkd.zookeeper.secretFile {what}. "
+            "Give every master the secret that this directory was made with, or another spark.deploy.zookeeper.dir"
+        )
+
+    def _say(self, line: str) -> None:
+        """Log a problem once, not with every look."""
+        if line != self._said:
+            self._said = line
+            log.warning("%s", line)
+
+    async def _look(self) -> None:
+        """Take part: make what is missing, find the own place in line, lead when it is the first."""
+        bridge = self._zk()
+        session = bridge.session
+        if self._prepared != session:
+            await self._prepare()
+            self._prepared = session
+        names = await bridge.children(self.place.election, self._wake.set)
+        if self._stepped_down or session != bridge.session:
+            self._see(layout.in_line(names))
+            return
+        own = self._latch.rpartition("/")[2]
+        if own and own not in names:
+            self._latch_gone(self._latch)
+            own = ""
+        if not own:
+            own = await self._join(names, session)
+            if not own:
+                return
+            if own not in names:
+                names = await bridge.children(self.place.election, self._wake.set)
+        line = layout.in_line(names)
+        for name in line:
+            if name not in self._masters:
+                try:
+                    self._masters[name] = layout.decode_latch((await bridge.get(f"{self.place.election}/{name}"))[0])
+                except NoNode:
+                    self._wake.set()
+        if line and line[0] == own and self._term is None and self._latch:
+            await self._claim(bridge, self._latch)
+        self._see(line)
+
+    def _see(self, line: list[str]) -> None:
+        """Note who stands in line."""
+        self._line = tuple(line)
+        self._masters = {name: master for name, master in self._masters.items() if name in line}
+        self._led_by(self._masters.get(line[0]) if line else None)
+
+    def _led_by(self, leader: MasterAddress | None) -> None:
+        if leader != self._leader:
+            self._leader = leader
+            log.info("event=leader url=%s", leader.url if leader else "")
+            self._tell().on_leader(leader)
+
+    async def _join(self, names: list[str], session: int) -> str:
+        """Find the own latch (the answer to its creation may have been lost) or make one; return its name, "" when stepping down."""
+        bridge = self._zk()
+        own = ""
+        for name in layout.in_line([name for name in names if name.startswith(self._guid)]):
+            stat = await bridge.exists(f"{self.place.election}/{name}")
+            if stat is not None and stat.owner == session:
+                own = name
+        if not own:
+            path = await bridge.create(f"{self.place.election}/{self._guid}-latch-", self._latch_data, ephemeral=True, sequence=True)
+            own = path.rpartition("/")[2]
+        path = f"{self.place.election}/{own}"
+        self._guid = uuid.uuid4().hex  # the next latch is another one
+        if session != bridge.session or not bridge.connected:
+            return ""
+        self._latch = path
+        self._masters[own] = self._me
+        if self._stepped_down:
+            await self._release(1.0)
+            return ""
+        self._note_latch(session, path)
+        log.info("event=joined latch=%s session=%#x", own, session & 0xFFFFFFFFFFFFFFFF)
+        return own
+
+    def _note_latch(self, session: int, path: str) -> None:
+        """Write the latch record; without it a dead master's latch waits for its session to expire."""
+        target = self.settings.latch_record
+        if target is None:
+            return
+        try:
+            latchrecord.save(target, latchrecord.LatchRecord.of_this_process(session, path, self.place.hosts))
+        except OSError as error:
+            log.warning("event=latch_record_not_written path=%s why=%r", target, str(error))
+
+    async def _claim(self, bridge: Bridge, latch: str) -> None:
+        """First in line: lead. The claim is a quorum write, so all that an earlier leader stored is seen by reads after it."""
+        stat = await bridge.exists(latch)
+        if stat is None:
+            self._latch_gone(latch)
+            return
+        mark = await self._cluster_mark(bridge, latch)
+        number = mark.floor + stat.czxid
+        raw, commit = await bridge.get(self.place.commit)
+        request, part, earlier = layout.decode_commit(raw)
+        if earlier > number:  # the ensemble was rebuilt, and counts from the start again
+            log.warning("event=floor_raised floor=%d was=%d", earlier, mark.floor)
+            mark = marks.ClusterMark(mark.cluster_id, earlier)
+            number = mark.floor + stat.czxid
+            await bridge.transaction([Op("check", latch), Op("set", self.place.cluster, marks.encode(mark))])
+        sent = self.clock()
+        claim = layout.encode_commit(request, part, number)
+        await bridge.transaction([Op("check", latch), Op("set", self.place.commit, claim, commit.version)])
+        if latch != self._latch or self._stepped_down:
+            return
+        self._mark = mark
+        self._term = _Term(Epoch(mark.cluster_id, number), commit.version + 1)
+        self._lease = lease.NO_LEASE.renewed(sent, bridge.session_s)
+        self._elections += 1
+        self._arm_lease_timer()
+        self._beat.set()
+        log.info("event=elected epoch=%d cluster=%s latch=%s", number, mark.cluster_id, latch.rpartition("/")[2])
+        self._tell().on_elected(self._term.epoch)
+
+    async def _cluster_mark(self, bridge: Bridge, latch: str) -> marks.ClusterMark:
+        try:
+            raw, _ = await bridge.get(self.place.cluster)
+        except NoNode:
+            mark = marks.new_mark()
+            await bridge.transaction([Op("check", latch), Op("create", self.place.cluster, marks.encode(mark))])
+            return mark
+        try:
+            return marks.decode(raw)
+        except marks.BadCluster as error:
+            raise Misconfigured(
+                f"{self.place.cluster} in ZooKeeper: {error}. Mend it with sparkd epoch carry, or use another dir"
+            ) from None
+
+    async def _prepare(self) -> None:
+        """Make the directories; refuse a place that is Apache's."""
+        bridge, place = self._zk(), self.place
+        try:
+            names = await bridge.children(place.base)
+        except NoNode:
+            for path in place.parents:
+                await self._make(path, open_acl=True)
+            await self._make(place.base)
+            names = []
+        for name in layout.APACHES:
+            if name in names:
+                found = await bridge.children(f"{place.base}/{name}")
+                if found:
+                    raise Misconfigured(
+                        f"spark.deploy.zookeeper.dir={self.settings.zookeeper_dir} holds state of Apache's Masters: {place.base}/{name} has "
+                        f" {len(found)} entries ({', '.join(sorted(found)[:3])}). Stop Apache's Masters and give sparkd a directory of "
+                        "its own, or remove that state once it is not needed any more"
+                    )
+        for path in (place.election, place.records, place.set_aside, place.commit, *map(place.kind, layout.KINDS)):
+            await self._make(path)
+
+    async def _make(self, path: str, open_acl: bool = False) -> None:
+        if await self._zk().exists(path) is not None:
+            return
+        try:
+            await self._zk().create(path, open_acl=open_acl)
+        except NodeExists:
+            return
+
+    # --- store --------------------------------------------------------------------------------------------------------
+
+    def _leading(self) -> _Term:
+        """Return the term that may change things now. Raises NotLeader, Interrupted."""
+        if self._term is None:
+            raise NotLeader("this master does not lead")
+        self._still(self._term)
+        return self._term
+
+    def _still(self, term: _Term) -> None:
+        if term is not self._term:
+            raise NotLeader(f"leadership was lost: {term.why}")
+        if term.suspended or self.lease_left_s() <= 0:
+            raise Interrupted("leadership is suspended: ZooKeeper does not answer")
+
+    async def _until(self, term: _Term, work: Awaitable[T]) -> T:
+        """Wait for work, but no longer than the term lasts. Raises NotLeader."""
+        task: asyncio.Future[T] = asyncio.ensure_future(work)
+        over: asyncio.Future[bool] = asyncio.ensure_future(term.over.wait())
+        both: set[asyncio.Future[Any]] = {task, over}
+        try:
+            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+            if task.done():
+                return task.result()
+        finally:
+            over.cancel()
+            if not task.done():
+                task.cancel()
+        raise NotLeader(f"leadership was lost: {term.why}")
+
+    async def _connected(self, term: _Term, whatever_the_lease: bool = False) -> None:
+        """Wait for a connection. Raises NotLeader, and Interrupted when the lease is over first."""
+        while True:
+            if whatever_the_lease:
+                if term is not self._term:
+                    raise NotLeader(f"leadership was lost: {term.why}")
+            else:
+                self._still(term)
+            if self._zk().connected:
+                return
+            changed = self._connection_changed
+            limit = 0.5 if whatever_the_lease else max(0.001, min(0.5, self.lease_left_s()))
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(changed.wait(), limit)
+
+    async def _patiently(self, term: _Term, read: Callable[[], Awaitable[T]]) -> T:
+        """Read, again after a lost connection while the lease lasts. Raises NotLeader, Interrupted, StoreUnavailable."""
+        while True:
+            await self._connected(term)
+            try:
+                return await self._until(term, read())
+            except (NotConnected, Unanswered):
+                await asyncio.sleep(0.02)
+            except Denied as error:
+                raise StoreUnavailable(str(self._wrong_secret(str(error)))) from None
+            except BridgeError as error:
+                raise StoreUnavailable(f"ZooKeeper: {type(error).__name__} {error}") from None
+
+    async def _load(self, term: _Term) -> Loaded:
+        bridge, place = self._zk(), self.place
+        found: list[records.Decoded] = []
+        aside: list[SetAside] = []
+        for kind in sorted(await bridge.children(place.records)):
+            names = await bridge.children(place.kind(kind))
+            for first in range(0, len(names), LOAD_WINDOW):
+                window = names[first : first + LOAD_WINDOW]
+                raws = await asyncio.gather(*(self._read(f"{place.kind(kind)}/{name}") for name in window))
+                for name, raw in zip(window, raws, strict=True):
+                    if raw is None:
+                        continue
+                    try:
+                        found.append(records.decode(raw, kind, name))
+                    except records.Unreadable as error:
+                        aside.append(await self._put_aside(term, kind, name, raw, str(error)))
+        found.sort(key=lambda record: (record.order, record.kind, record.id))
+        term.known = Known({(record.kind, record.id): record.order for record in found}, max((record.order for record in found), default=0))
+        return Loaded(tuple(StoredRecord(record.kind, record.id, record.record) for record in found), tuple(aside))
+
+    async def _read(self, path: str) -> bytes | None:
+        try:
+            return (await self._zk().get(path))[0]
+        except NoNode:
+            return None
+
+    async def _put_aside(self, term: _Term, kind: str, name: str, raw: bytes, why: str) -> SetAside:
+        """Move an unreadable record out of the way, or leave it where it is when that cannot be done; it is never deleted."""
+        path, latch = f"{self.place.kind(kind)}/{name}", self._latch
+        where = f"{self.place.set_aside}/{kind}~{name}~{term.epoch.number}"
+        if len(raw) + 2 * len(where) + OP_OVERHEAD > TRANSACTION_LIMIT:
+            where = path
+        else:
+            try:
+                await self._zk().transaction([Op("check", latch), Op("create", where, raw), Op("delete", path)])
+            except OpError as error:
+                if error.index == 0:
+                    raise Unanswered("the latch is gone") from None
+                if not isinstance(error.cause, NodeExists | NoNode):  # else: done, and its answer lost
+                    where = path
+        log.error("event=record_set_aside kind=%s id=%s where=%s why=%r", kind, records.id_of(name), where, why)
+        return SetAside(kind, records.id_of(name), why, where)
+
+    def _ops(self, term: _Term, run: Sequence[Put]) -> list[Op]:
+        ops = []
+        for put in run:
+            path = f"{self.place.kind(put.key[0])}/{records.node_name(put.key[1])}"
+            exists = put.key in term.known.orders
+            if put.raw is not None:
+                ops.append(Op("set" if exists else "create", path, put.raw))
+            elif exists:
+                ops.append(Op("delete", path))
+        return ops
+
+    async def _store(self, term: _Term, run: Sequence[Put], request_id: str, part: int) -> None:
+        """Store a run as one transaction, once and for all."""
+        mark = layout.encode_commit(request_id, part, term.epoch.number)
+        lost = repaired = 0
+        while True:
+            await self._connected(term)
+            self._still(term)
+            latch, sent = self._latch, self.clock()
+            ops = [Op("check", latch), Op("set", self.place.commit, mark, term.commit_version), *self._ops(term, run)]
+            try:
+                await self._until(term, self._zk().transaction(ops))
+            except NotConnected:
+                continue
+            except Unanswered:
+                if await self._was_stored(term, mark):
+                    break
+                lost += 1
+                if lost >= LOST_LIMIT:
+                    raise StoreUnavailable(
+                        f"ZooKeeper drops the connection for a transaction of {sum(len(put.raw or b'') for put in run)} bytes: "
+                        "is its jute.maxbuffer below 1 MiB?"
+                    ) from None
+                continue
+            except OpError as error:
+                if error.index == 0 and isinstance(error.cause, NoNode):
+                    self._latch_gone(latch)
+                    raise NotLeader("the latch was deleted") from None
+                if isinstance(error.cause, BadVersion) and error.index == 1:
+                    # An earlier transaction of ours, given up for lost, was carried out after all.
+                    if await self._was_stored(term, mark):
+                        break
+                    continue
+                if isinstance(error.cause, NodeExists | NoNode) and repaired < 3:
+                    repaired += 1
+                    log.warning("event=store_differs why=%r", str(error))
+                    await self._patiently(term, lambda: self._repair(term, run))
+                    continue
+                if isinstance(error.cause, Denied):
+                    raise StoreUnavailable(str(self._wrong_secret(str(error.cause)))) from None
+                raise StoreUnavailable(f"ZooKeeper: {error}") from None
+            except BridgeError as error:
+                raise StoreUnavailable(f"ZooKeeper: {type(error).__name__} {error}") from None
+            term.commit_version += 1
+            self._renewed(latch, sent)
+            break
+        term.known.stored(run)
+
+    async def _was_stored(self, term: _Term, mark: bytes) -> bool:
+        """Find out whether a transaction without an answer was carried out; waits for ZooKeeper. Raises NotLeader.
+
+        Not stored and retried is safe: the retry has the same expected version of the commit node, so only one of the two can succeed.
+        """
+        while True:
+            await self._connected(term, whatever_the_lease=True)
+            try:
+                await self._until(term, self._zk().sync(self.place.commit))
+                raw, stat = await self._until(term, self._zk().get(self.place.commit))
+            except (NotConnected, Unanswered):
+                await asyncio.sleep(0.02)
+                continue
+            except BridgeError as error:
+                raise StoreUnavailable(f"ZooKeeper: {type(error).__name__} {error}") from None
+            term.commit_version = stat.version
+            return raw == mark
+
+    async def _repair(self, term: _Term, run: Sequence[Put]) -> None:
+        """Learn which of a run's records exist, and make parents that are missing."""
+        for kind in sorted({put.key[0] for put in run}):
+            await self._make(self.place.kind(kind))
+        for put in run:
+            path = f"{self.place.kind(put.key[0])}/{records.node_name(put.key[1])}"
+            if await self._zk().exists(path) is None:
+                term.known.orders.pop(put.key, None)
+            else:
+                term.known.orders.setdefault(put.key, put.order)
