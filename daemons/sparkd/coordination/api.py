@@ -136,6 +136,10 @@ class Engine(ABC):
     async def close(self) -> None:
         """Step down and let go of sessions, locks and threads. Never takes longer than 2 s."""
 
+    def masters(self) -> tuple[MasterAddress, ...]:
+        """Every master that stands in line, as far as known, the leader first."""
+        return ()
+
     @abstractmethod
     def describe(self) -> dict[str, object]:
         """State for people and /metrics: engine, connected, latch, session, cluster_id, epoch, lease_left_s, elections, last_commit_ms."""
