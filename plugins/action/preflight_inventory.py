@@ -131,11 +131,14 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         spark = host in inventory.spark_hosts()
         ensemble = host in inventory.ensemble()
         paths = [get(name) for name in ("spark_install_root", "spark_state_dir", "spark_log_dir") if spark]
+        paths += [get("sparkd_install_root")] if spark and get("spark_daemons") == "sparkd" else []
         paths += [get(name) for name in ("zookeeper_install_root", "zookeeper_data_dir", "zookeeper_data_log_dir") if ensemble]
         elects = host in inventory.members("spark_masters") and get("spark_recovery_mode") == "ZOOKEEPER"
         return {
             "external": str(get("zookeeper_external") or "") if elects else "",
-            "sessions": preflight_model.as_bool(get("spark_master_fencing", True)),
+            # The word cons, which only the latchkeeper needs.
+            "sessions": get("spark_daemons") != "sparkd" and preflight_model.as_bool(get("spark_master_fencing", True)),
+            "sparkd_python": str(get("sparkd_python") or "") if spark and get("spark_daemons") == "sparkd" else "",
             "ports": [
                 {"port": port, "variable": variable, "what": what} for port, variable, what, _ in preflight_rules.listeners(inventory, host)
             ],

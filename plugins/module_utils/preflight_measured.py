@@ -8,11 +8,17 @@ from typing import Any
 
 from ansible.module_utils.preflight_model import Problem, as_int, name_list
 from ansible.module_utils.preflight_rules import UNITS
+from ansible.module_utils.sparkd_tree import MACHINES, PYTHONS
+
+
+#: MiB that a host needs, unless the inventory says so itself.
+MEMORY_SPARKD_MB = 512
+MEMORY_JVM_MB = 1024
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a host must have: MiB, MiB per file system, seconds, and the oldest Python that the modules run on."""
+    """What a host must have: MiB (0: by what runs there), MiB per file system, seconds, and the oldest Python that the modules run on."""
 
     memory_mb: int
     disk_mb: int
@@ -42,11 +48,12 @@ def judge(
             continue
         found += [
             *_basics(host, facts, limits),
-            *_space(host, facts, limits),
+            *_space(host, need, facts, limits),
             *_clock(host, result, limits),
             *_ports(host, need, facts),
             *_names(host, need, facts),
             *_java(host, need, facts, lines, java_of),
+            *_sparkd(host, need, facts),
         ]
     found += _ids(needs, measured)
     return found
@@ -93,13 +100,14 @@ def _basics(host: str, facts: Mapping[str, Any], limits: Limits) -> Iterator[Pro
         )
 
 
-def _space(host: str, facts: Mapping[str, Any], limits: Limits) -> Iterator[Problem]:
+def _space(host: str, need: Mapping[str, Any], facts: Mapping[str, Any], limits: Limits) -> Iterator[Problem]:
     """Memory, and disk space once per file system."""
-    if facts["memory_mb"] < limits.memory_mb:
+    memory_mb = limits.memory_mb or (MEMORY_SPARKD_MB if need.get("sparkd_python") else MEMORY_JVM_MB)
+    if facts["memory_mb"] < memory_mb:
         yield Problem(
             (host,),
             "preflight_min_memory_mb",
-            str(limits.memory_mb),
+            str(memory_mb),
             f"The host has {facts['memory_mb']} MiB of memory, too little for its daemons.",
             "give it more memory, or lower preflight_min_memory_mb if you know better.",
         )
@@ -211,6 +219,29 @@ def _java(
             str(need["java_version"] or need["spark_version"]),
             f"{release} packages Java {name_list([str(version) for version in packaged])} only, which does not fit {asked}.",
             f"install a JRE {wanted} on the host and set java_home, or choose another spark_version or distribution.",
+        )
+
+
+def _sparkd(host: str, need: Mapping[str, Any], facts: Mapping[str, Any]) -> Iterator[Problem]:
+    """Look for a Python that runs sparkd, on a machine that there are wheels for."""
+    path, version = need.get("sparkd_python", ""), facts.get("sparkd_python", "")
+    if not path:
+        return
+    if version not in PYTHONS:
+        yield Problem(
+            (host,),
+            "sparkd_python",
+            path,
+            f"It is {'not there' if version in ('', 'missing') else f'Python {version}'}; sparkd runs on {name_list(PYTHONS)}.",
+            "install python3 of Debian 12, Debian 13 or Ubuntu 24.04, or set sparkd_python to such a Python, or set spark_daemons: apache.",
+        )
+    if facts.get("machine") not in MACHINES:
+        yield Problem(
+            (host,),
+            "spark_daemons",
+            "sparkd",
+            f"The host is a {facts.get('machine')}; sparkd's pinned packages are for {name_list(MACHINES)}.",
+            "use another host, or set spark_daemons: apache.",
         )
 
 

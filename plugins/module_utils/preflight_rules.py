@@ -45,6 +45,9 @@ LISTENERS = (
 #: Units of the project: a port that one of them holds is not taken by a stranger.
 UNITS = tuple(sorted({unit for *_, unit in LISTENERS} | {"spark-latchkeeper.service"}))
 
+#: The filter that sparkd has, too: bearer tokens.
+JWS_FILTER = "org.apache.spark.ui.JWSFilter"
+
 _HOST_PORT = re.compile(r"^(?P<host>[A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\]):(?P<port>[0-9]{1,5})$")
 _CHROOT = re.compile(r"^(/[^/\s,]+)+$")
 
@@ -127,11 +130,15 @@ def _masters(inventory: Inventory) -> Iterator[Problem]:
     """Refuse several masters where nothing elects one of them.
 
     Only ZooKeeperLeaderElectionAgent elects among several; in every other mode MonarchyLeaderAgent makes each Apache master the
-    leader of its own, whatever directory they share.
+    leader of its own, whatever directory they share. sparkd elects with a lock in the directory, if it is one for all of them.
     """
     masters = inventory.members("spark_masters")
+    sparkd = _sparkd(inventory)
     for mode in sorted(_modes(inventory) - {"ZOOKEEPER"}):
         if len(masters) < 2 or mode not in ("NONE", "FILESYSTEM"):
+            continue
+        if mode == "FILESYSTEM" and sparkd:
+            yield from _shared(inventory, masters)
             continue
         shared = " A recovery directory that they share does not help." if mode == "FILESYSTEM" else ""
         yield Problem(
@@ -141,6 +148,35 @@ def _masters(inventory: Inventory) -> Iterator[Problem]:
             f"{len(masters)} masters ({name_list(masters)}) in this mode: each elects itself, and the cluster would have "
             f"{len(masters)} leaders.{shared}",
             "set spark_recovery_mode: ZOOKEEPER, or leave one host in the group spark_masters.",
+        )
+
+
+def _sparkd(inventory: Inventory) -> bool:
+    """Whether the cluster's daemons are sparkd."""
+    return any(inventory.get(host, "spark_daemons") == "sparkd" for host in inventory.hosts)
+
+
+def _shared(inventory: Inventory, masters: list[str]) -> Iterator[Problem]:
+    """Refuse several masters on directories of their own, or on one that nobody says is shared."""
+    directories = [str(value) for value, _ in inventory.by_value("spark_recovery_directory", masters)]
+    if len(directories) > 1:
+        yield Problem(
+            tuple(masters),
+            "spark_recovery_directory",
+            name_list(directories),
+            f"{len(masters)} masters with several directories: each would elect itself.",
+            "set one spark_recovery_directory for all of them, on a file system that they share.",
+        )
+    apart = [host for host in masters if not as_bool(inventory.get(host, "spark_recovery_shared", False))]
+    if apart:
+        yield Problem(
+            tuple(apart),
+            "spark_recovery_shared",
+            "false",
+            f"{len(masters)} masters ({name_list(masters)}) in mode FILESYSTEM elect by a lock in spark_recovery_directory. If that is a local "
+            f"directory of each host, the cluster has {len(masters)} leaders.",
+            "if it is one shared file system on all of them (NFS 4 or the like), set spark_recovery_shared: true; else set "
+            "spark_recovery_mode: ZOOKEEPER, or leave one host in the group spark_masters.",
         )
 
 
@@ -418,7 +454,22 @@ def _java(inventory: Inventory, line: str, fits: list[int], hosts: Iterable[str]
 
 
 def _rest(inventory: Inventory) -> Iterator[Problem]:
-    """Refuse REST submissions without a filter: whoever reaches the port could run code as the Spark user."""
+    """Refuse REST submissions without a filter: whoever reaches the port could run code as the Spark user.
+
+    sparkd has its own key, and knows one filter only.
+    """
+    if _sparkd(inventory):
+        for value, hosts in inventory.by_value("spark_rest_filters", inventory.members("spark_masters")):
+            unknown = sorted(set(value) - {JWS_FILTER}) if isinstance(value, dict) else []
+            if unknown:
+                yield Problem(
+                    hosts,
+                    "spark_rest_filters",
+                    name_list(unknown),
+                    f"Filters are Java classes; sparkd knows one by name, {JWS_FILTER}.",
+                    "take it out (sparkd checks tokens with a key of its own), or set spark_daemons: apache.",
+                )
+        return
     open_hosts = [
         host
         for host in inventory.members("spark_masters")

@@ -22,6 +22,7 @@ PREFIXES = (
     "lab_",
     "status_",
     "artifact_",
+    "sparkd_",
     "wordcount_",
     "destroy_",
 )

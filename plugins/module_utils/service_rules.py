@@ -7,7 +7,7 @@ digests, the process runs with what is on disk. Unlike a handler this survives a
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -143,3 +143,15 @@ def decide(unit: Unit, stale: str, wish: Wish) -> Plan:
     if stale:
         return plan("restart", stale)
     return plan("none", "it runs what is on disk")
+
+
+def daemon_kind(command_line: Sequence[bytes]) -> str:
+    """Return which kind of daemon a process is by its arguments: apache, sparkd, or empty for another one."""
+    if any(argument.startswith(b"org.apache.spark.deploy.") for argument in command_line):
+        return "apache"
+    return "sparkd" if any(argument.endswith(b"/bin/sparkd") for argument in command_line) else ""
+
+
+def loses_drivers(running: str, wanted: str) -> bool:
+    """Whether a stop of a running leader loses active drivers: Apache's always does, sparkd's when the other kind takes its place."""
+    return running != "sparkd" or wanted != "sparkd"

@@ -65,6 +65,7 @@ def judge(cluster: Cluster, hosts: Sequence[Host]) -> dict[str, Any]:
     workers = _judge_workers([host for host in hosts if WORKER in host.groups], leader, found)
     ensemble = _judge_ensemble(cluster, hosts, found)
     _judge_units(hosts, found)
+    _judge_kinds(cluster, hosts, found)
     page = _part(leader, "master") if leader else {}
     standbys = [host.name for host in masters if _part(host, "master").get("status") == "STANDBY"]
     report: dict[str, Any] = {
@@ -293,6 +294,20 @@ def _judge_units(hosts: Sequence[Host], found: _Findings) -> None:
                 f"spark-latchkeeper on {host.name} is {unit['active']}: a killed leader there would be noticed late",
                 f"start it: ansible-playbook playbooks/start.yml; its log: ssh {host.name} journalctl -u spark-latchkeeper",
             )
+
+
+def _judge_kinds(cluster: Cluster, hosts: Sequence[Host], found: _Findings) -> None:
+    """Record masters and workers of the other kind: they are not in this cluster, whatever they say."""
+    for host in hosts:
+        for name, unit in _units(host).items():
+            kind = unit.get("daemons") or cluster.daemons
+            if kind != cluster.daemons:
+                found.problem(
+                    "other_daemons",
+                    host.name,
+                    f"{name} on {host.name} runs the {kind} daemon, and spark_daemons is {cluster.daemons}",
+                    "ansible-playbook site.yml stops the one and starts the other",
+                )
 
 
 def _units(host: Host) -> Mapping[str, Any]:

@@ -60,14 +60,17 @@ probe:
 """
 
 import subprocess
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.latchkeeper import fourletter, pages
+from ansible.module_utils.service_rules import daemon_kind
 
-UNIT_PROPERTIES = ("Id", "LoadState", "ActiveState", "SubState", "UnitFileState", "NRestarts", "Result")
+UNIT_PROPERTIES = ("Id", "LoadState", "ActiveState", "SubState", "UnitFileState", "NRestarts", "Result", "MainPID")
 
 
 def ask_master(address: str, port: int, timeout_s: float) -> dict[str, Any]:
@@ -119,8 +122,19 @@ def ask_zookeeper(address: str, port: int, timeout_s: float) -> dict[str, Any]:
     return {**answer, "synced_followers": monitor.synced_followers, "quorum_size": monitor.quorum_size}
 
 
-def parse_units(text: str) -> dict[str, dict[str, Any]]:
-    """Return unit -> state of the output of ``systemctl show``, whose blocks are parted by blank lines."""
+def command_line(pid: int) -> list[bytes]:
+    """Return a process's arguments; empty when there is no such process."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0") if pid else []
+    except OSError:
+        return []
+
+
+def parse_units(text: str, arguments: Callable[[int], list[bytes]] = command_line) -> dict[str, dict[str, Any]]:
+    """Return unit -> state of the output of ``systemctl show``, whose blocks are parted by blank lines.
+
+    ``daemons``: the kind of master or worker that runs as the unit's main process, empty when none does.
+    """
     units = {}
     for block in text.split("\n\n"):
         values = dict(line.partition("=")[::2] for line in block.splitlines() if "=" in line)
@@ -132,6 +146,7 @@ def parse_units(text: str) -> dict[str, dict[str, Any]]:
                 "enabled": values.get("UnitFileState", ""),
                 "result": values.get("Result", ""),
                 "restarts": int(values["NRestarts"]) if values.get("NRestarts", "").isdigit() else 0,
+                "daemons": daemon_kind(arguments(int(values["MainPID"]) if values.get("MainPID", "").isdigit() else 0)),
             }
     return units
 

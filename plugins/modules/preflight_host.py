@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 import os
+import platform
 import pwd
 import re
 import socket
+import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -46,6 +48,10 @@ options:
     default: ""
   java_home:
     description: JAVA_HOME of an existing JRE; empty looks at none.
+    type: str
+    default: ""
+  sparkd_python:
+    description: Python that is to run sparkd; empty looks at none.
     type: str
     default: ""
 author: spark-ha
@@ -221,6 +227,18 @@ def java_release(home: str) -> str:
     return match[1] if match else ""
 
 
+def python_version(path: str) -> str:
+    """Return the minor version of a Python, like 3.11; missing when it does not run, empty when none is asked for."""
+    if not path:
+        return ""
+    ask = "import sys; print('%d.%d' % sys.version_info[:2])"
+    try:
+        done = subprocess.run([path, "-I", "-c", ask], capture_output=True, text=True, timeout=20, check=False, stdin=subprocess.DEVNULL)
+    except (OSError, subprocess.SubprocessError):
+        return "missing"
+    return done.stdout.strip() if done.returncode == 0 else "missing"
+
+
 def read_text(path: str) -> str:
     """Return a small file's text, empty when it is not there."""
     try:
@@ -238,6 +256,7 @@ def main() -> None:
             "names": {"type": "list", "elements": "str", "default": []},
             "myid_file": {"type": "str", "default": ""},
             "java_home": {"type": "str", "default": ""},
+            "sparkd_python": {"type": "str", "default": ""},
         },
         supports_check_mode=True,
     )
@@ -254,6 +273,8 @@ def main() -> None:
         "distribution": distribution(),
         "myid": read_text(wanted["myid_file"]),
         "java": java_release(wanted["java_home"]),
+        "sparkd_python": python_version(wanted["sparkd_python"]),
+        "machine": platform.machine(),
         "hostname": socket.gethostname(),
     }
     module.exit_json(changed=False, facts=measured)

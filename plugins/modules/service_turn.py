@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import subprocess
@@ -21,7 +22,9 @@ from ansible.module_utils.service_rules import (
     Plan,
     Unit,
     Wish,
+    daemon_kind,
     decide,
+    loses_drivers,
     parse_show,
     parse_stamp,
     stale_reason,
@@ -70,6 +73,16 @@ options:
     description: With O(refuse_drivers), a stop or restart is going to happen whatever the stamp says.
     type: bool
     default: false
+  daemons:
+    description:
+      - Kind of master that is wanted, for what a stop would lose. Apache's loses active drivers with each change of leader; sparkd's loses
+        nothing, unless the other kind is wanted.
+    type: str
+    choices: [sparkd, apache]
+    default: apache
+  mode_file:
+    description: File in which a unit notes the recovery mode that its process was started with; without it the command line tells.
+    type: path
   health:
     description: How to see that the service works. Not given, an active unit is enough.
     type: dict
@@ -160,6 +173,10 @@ recovery_mode:
   description: Recovery mode that the running process was started with.
   type: str
   returned: probe
+daemons:
+  description: Kind of the running master or worker, V(apache) or V(sparkd); empty when none runs.
+  type: str
+  returned: probe
 drivers:
   description: Active drivers that the master lists, id to state.
   type: dict
@@ -183,12 +200,25 @@ class Seen:
     drivers: dict[str, str] = field(default_factory=dict)
 
 
-def recovery_mode(pid: int) -> str:
-    """Return the mode that a running daemon was started with (NONE is Spark's default); empty when there is no such process."""
+def command_line(pid: int) -> list[bytes]:
+    """Return a process's arguments; empty when there is no such process."""
     try:
-        arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0") if pid else []
     except OSError:
+        return []
+
+
+def recovery_mode(pid: int, mode_file: str | None = None) -> str:
+    """Return the mode that a running daemon was started with (NONE is Spark's default); empty when there is no such process.
+
+    Apache's says so in its command line; the unit of sparkd's writes mode_file.
+    """
+    arguments = command_line(pid)
+    if not arguments:
         return ""
+    if daemon_kind(arguments) == "sparkd" and mode_file:
+        with contextlib.suppress(OSError):
+            return Path(mode_file).read_text(encoding="utf-8").strip()
     given = [argument.partition(b"=")[2] for argument in arguments if argument.startswith(b"-Dspark.deploy.recoveryMode=")]
     return given[-1].decode(errors="replace").upper() if given else "NONE"
 
@@ -392,6 +422,8 @@ def main() -> None:
             "accept_driver_loss": {"type": "bool", "default": False},
             "refuse_drivers": {"type": "bool", "default": False},
             "planned": {"type": "bool", "default": False},
+            "daemons": {"type": "str", "choices": ["sparkd", "apache"], "default": "apache"},
+            "mode_file": {"type": "path"},
             "health": {
                 "type": "dict",
                 "options": {
@@ -410,12 +442,14 @@ def main() -> None:
     started = time.monotonic()
     unit = turn.show()
     stale = turn.stale(unit)
+    kind = daemon_kind(command_line(unit.main_pid)) if unit.running else ""
+    accepted = parameters["accept_driver_loss"] or not loses_drivers(kind, parameters["daemons"])
 
     if parameters["state"] == "probe":
         seen = turn.look(unit) if unit.running and turn.health else Seen(False, unit.active_state)
         needs = bool(stale)
         if parameters["refuse_drivers"] and unit.running and (needs or parameters["planned"]):
-            refusal = driver_refusal(seen.status, seen.drivers, parameters["accept_driver_loss"])
+            refusal = driver_refusal(seen.status, seen.drivers, accepted)
             if refusal:
                 module.fail_json(msg=refusal, drivers=seen.drivers)
         module.exit_json(
@@ -428,7 +462,8 @@ def main() -> None:
             status=seen.status,
             seen=seen.text,
             drivers=seen.drivers,
-            recovery_mode=recovery_mode(unit.main_pid) if unit.running else "",
+            daemons=kind,
+            recovery_mode=recovery_mode(unit.main_pid, parameters["mode_file"]) if unit.running else "",
             reason=stale or (unit.active_state if not unit.running else "it runs what is on disk"),
         )
 
@@ -443,7 +478,7 @@ def main() -> None:
 
     before = turn.look(unit) if plan.action in ("restart", "stop") and turn.health else Seen(False, "")
     if plan.action in ("restart", "stop"):
-        refusal = driver_refusal(before.status, before.drivers, parameters["accept_driver_loss"])
+        refusal = driver_refusal(before.status, before.drivers, accepted)
         if refusal:
             module.fail_json(msg=refusal, drivers=before.drivers)
     text = ""

@@ -14,8 +14,20 @@ def test_units_of_systemctl_show() -> None:
         "enabled": "enabled",
         "result": "success",
         "restarts": 2,
+        "daemons": "",
     }
     assert units["b.service"]["load"] == "not-found" and units["b.service"]["restarts"] == 0
+
+
+def test_the_kind_of_daemon_behind_a_unit() -> None:
+    lines = {
+        7: [b"/usr/lib/jvm/bin/java", b"-Xmx1g", b"org.apache.spark.deploy.master.Master"],
+        8: [b"/usr/bin/python3", b"-I", b"/opt/sparkd/current/bin/sparkd", b"worker"],
+        9: [b"/usr/bin/java", b"org.apache.zookeeper.server.quorum.QuorumPeerMain"],
+    }
+    text = "".join(f"Id={pid}.service\nMainPID={pid}\n\n" for pid in (7, 8, 9, 0))
+    units = cluster_probe.parse_units(text, lambda pid: lines.get(pid, []))
+    assert [unit["daemons"] for unit in units.values()] == ["apache", "sparkd", "", ""]
 
 
 def test_silent_services_are_answers_not_errors() -> None:
