@@ -181,7 +181,11 @@ class _Api:
         give_up = body.get("give_up", False)
         if not isinstance(give_up, bool):
             raise BadBody(400, "give_up: not true or false")
-        return _answered(await self.face.kill_driver(request.match_info["id"], give_up), 409)
+        driver_id = request.match_info["id"]
+        answer = await self.face.kill_driver(driver_id, give_up)
+        cluster = self.face.cluster()
+        known = answer.ok or cluster is None or views.driver(cluster, driver_id) is not None
+        return _answered(answer, 409 if known else 404)
 
     async def workers(self, _: web.Request) -> web.Response:
         return json_answer({"workers": views.rows(self.cluster(), "workers")})

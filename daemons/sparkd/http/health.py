@@ -1,7 +1,7 @@
 """Health pages for load balancers, supervisors and people: plain codes, a small JSON body, HEAD as well as GET.
 
 Master: /livez 200 while the process answers. /leader 200 only on the leader (ALIVE), so that a balancer finds it. /standby 200 only on a
-standby. /readyz 200 when it does its part: it leads, or it is a standby that is connected to the election and could take over. All else 503.
+standby. /readyz 200 when it does its part: it leads, or it is a standby that is connected to the election and could lead. All else 503.
 Worker: /livez, and /readyz 200 while a leader has it as ALIVE.
 """
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
 
-from . import api, health, json_pages
+from . import api, health, json_pages, rest
 from .answers import json_answer
+from .auth import Gate
 from .faces import MasterFace, WorkerFace
 
 log = logging.getLogger(__name__)
@@ -93,7 +94,7 @@ class _Busy(asyncio.Protocol):
 
 
 @web.middleware
-async def _errors(request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> web.StreamResponse:
+async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     """A defect is one log line and a 500 that tells nothing of the inside; aiohttp's own errors are passed on."""
     try:
         return await handler(request)
@@ -102,6 +103,25 @@ async def _errors(request: web.Request, handler: Callable[[web.Request], Awaitab
     except Exception:
         log.exception("http request failed method=%s path=%s", request.method, request.path)
         return json_answer({"error": "Internal server error; the master's log has it."}, 500)
+
+
+def _guard(face: MasterFace) -> Middleware:
+    """Let through who may use REST. /v1/submissions/readyz tells a load balancer no more than the web port does, so it is open."""
+    gate = Gate(face.settings.rest)
+
+    @web.middleware
+    async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
+        refusal = None if request.path == f"/{rest.VERSION}/submissions/readyz" else gate.check(request.remote, request.headers)
+        if refusal is None:
+            return await handler(request)
+        log.warning("rest refused status=%d source=%s method=%s path=%s", refusal.status, request.remote, request.method, request.path)
+        answer = api.error if request.path.startswith(api.PREFIX) else rest.error
+        reply = answer(refusal.why, refusal.status)
+        if refusal.status == 401:
+            reply.headers["WWW-Authenticate"] = "Bearer"
+        return reply
+
+    return guard
 
 
 async def start_master(face: MasterFace) -> Running:
@@ -121,10 +141,11 @@ async def start_master(face: MasterFace) -> Running:
             "SPARK_MASTER_WEBUI_PORT (spark.master.ui.port, --webui-port)",
         )
         if settings.rest.enabled:
-            rest = web.Application(middlewares=[_errors])
-            api.add_master_api(rest, face)
+            submissions = web.Application(middlewares=[_errors, _guard(face)])
+            api.add_master_api(submissions, face)
+            rest.add_submissions(submissions, face)
             running.rest_port = await running._add(
-                rest,
+                submissions,
                 settings.rest.host or settings.host,
                 settings.rest.port,
                 settings.rest.max_connections,

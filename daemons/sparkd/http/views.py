@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from ..core.cluster import Cluster
@@ -44,3 +45,23 @@ def counts(cluster: Cluster) -> dict[str, Json]:
         "drivers": by_state("activedrivers", "completeddrivers"),
         **{name: state.get(name, 0) for name in ("cores", "coresused", "memory", "memoryused")},
     }
+
+
+@dataclass(frozen=True, slots=True)
+class DriverStatus:
+    """What Spark's protocol tells of a driver. worker_address: host:port; message: why it failed."""
+
+    state: str
+    worker_id: str = ""
+    worker_address: str = ""
+    message: str = ""
+
+
+def driver_status(cluster: Cluster, driver_id: str) -> DriverStatus | None:
+    """Return the status of one driver, None when it is not known."""
+    found = driver(cluster, driver_id)
+    if found is None:
+        return None
+    worker_id = "" if found.get("worker") in (None, "None") else str(found["worker"])
+    address = next((f"{row['host']}:{row['port']}" for row in rows(cluster, "workers") if row.get("id") == worker_id), "")
+    return DriverStatus(str(found["state"]), worker_id, address, str(found.get("message") or ""))
