@@ -9,7 +9,7 @@ from .values import ApplicationDescription, DriverDescription, ProcessRef, Recor
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """One record to store under (kind, id); record None: remove it. kind: worker, driver, application or meta."""
+    """One record to store under (kind, id); record None: remove it. kind: worker, driver, application, executor or meta."""
 
     kind: str
     id: str
@@ -41,6 +41,14 @@ class AcceptWorker:
 @dataclass(frozen=True, slots=True)
 class RefuseWorker:
     """It is not registered; why is for its log."""
+
+    worker_id: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReregisterWorker:
+    """It spoke without being registered here (given up meanwhile, or never asked): send it `leading` again, it answers with `register`."""
 
     worker_id: str
     why: str
@@ -108,7 +116,16 @@ class NotifyApplication:
 
 
 Effect = (
-    Answer | AcceptWorker | RefuseWorker | AckJournal | LaunchDriver | LaunchExecutor | EndProcess | ForgetApplication | NotifyApplication
+    Answer
+    | AcceptWorker
+    | RefuseWorker
+    | ReregisterWorker
+    | AckJournal
+    | LaunchDriver
+    | LaunchExecutor
+    | EndProcess
+    | ForgetApplication
+    | NotifyApplication
 )
 
 
@@ -124,7 +141,10 @@ class Transition:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Result of one event."""
+    """Result of one event.
+
+    Every prefix of `writes` is a sound state, so an engine may split a large outcome into several transactions; effects wait for all.
+    """
 
     writes: tuple[Write, ...] = ()
     effects: tuple[Effect, ...] = ()

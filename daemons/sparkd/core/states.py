@@ -18,7 +18,7 @@ class MasterStatus(StrEnum):
 
 
 class WorkerState(StrEnum):
-    """UNKNOWN: stored by an earlier leader, has not reported to this one yet."""
+    """UNKNOWN: stored by an earlier leader and has not reported to this one yet, or its connection broke. Never stored itself."""
 
     ALIVE = "ALIVE"
     DEAD = "DEAD"
@@ -27,7 +27,7 @@ class WorkerState(StrEnum):
 
 
 class ApplicationState(StrEnum):
-    """UNKNOWN: its driver has not answered this leader yet."""
+    """UNKNOWN: its driver has not answered this leader yet. Never stored itself."""
 
     WAITING = "WAITING"
     RUNNING = "RUNNING"

@@ -48,7 +48,8 @@ class ProcessReport:
 
     state: a DriverState or ExecutorState by name. seq: number of the journal entry that says so, 0 when it is no journal entry;
     a worker's numbers rise and are acknowledged by AckJournal. exit_code: None unless ended by itself; negative: signal.
-    runs: how often supervise started it within this attempt.
+    runs: how often supervise started it within this attempt. A driver may also be RELAUNCHING: its worker did not see its end (the host
+    restarted) and cannot go on with it; a supervised one gets another attempt, another one is FAILED.
     """
 
     ref: ProcessRef
@@ -145,4 +146,5 @@ class Policy:
     driver_id_pattern: str = "driver-%s-%04d"
     app_id_pattern: str = "app-%s-%04d"
     app_number_modulo: int | None = None
-    app_name_as_id: bool = False
+    app_name_as_id: bool = False  # spark.deploy.master.useAppNameAsAppId.enabled
+    driver_id_as_app_name: bool = False  # spark.deploy.master.useDriverIdAsAppName.enabled
