@@ -22,6 +22,7 @@ if (folder := str(Path(__file__).resolve().parent.parent / "module_utils")) not 
 
 from ansible.module_utils.drill_history import HistoryError, parse_history, parse_load
 from ansible.module_utils.drill_rules import SCHEMA, Check, Facts, judge, measured, timeline
+from ansible.module_utils.drill_submissions import Submissions, parse_ran, parse_states, parse_submissions
 from ansible.module_utils.drill_text import render, verdict
 
 
@@ -41,6 +42,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
                 "bounds": {"type": "dict", "required": True},
                 "fault": {"type": "dict", "default": {}},
                 "aborted_because": {"type": "str", "default": ""},
+                "key": {"type": "str", "default": ""},
                 "directory": {"type": "path", "required": True},
             }
         )
@@ -61,6 +63,20 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             return {"changed": False, "failed": True, "msg": f"{report['drill']}: {verdict(report)} (report: {file})"}
         return {"changed": False, "report": report, "file": str(file)}
 
+    def _load(self, args: Mapping[str, Any], directory: Path) -> dict[str, Any]:
+        """Return what was recorded of the load, jobs or submissions. Raises HistoryError."""
+        if args["before"]["daemons"] != "sparkd":
+            return {
+                "load": parse_load(_lines(directory / "load.jsonl")),
+                "newcomer": parse_load(_lines(directory / "newcomer.jsonl")),
+            }
+        files = {path.name: _lines(path) for path in sorted(directory.glob("ran-*.jsonl"))}
+        started, ended = parse_ran(files, args["key"])
+        made = parse_submissions(_lines(directory / "submissions.jsonl"))
+        new = parse_submissions(_lines(directory / "newcomer.jsonl"))
+        states = parse_states("\n".join(_lines(directory / "drivers.json")))
+        return {"submissions": Submissions(made, started, ended, states), "new_submission": new[0] if new else None}
+
     def _report(self, args: Mapping[str, Any], directory: Path, variables: Mapping[str, Any]) -> dict[str, Any]:
         plan, before, aborted = args["plan"], args["before"], args["aborted_because"]
         masters = [host["name"] for host in before["hosts"] for role in host["roles"] if role["role"] == "master"]
@@ -73,13 +89,13 @@ class ActionModule(ActionBase):  # type: ignore[misc]
                 victim=plan["victim"],
                 workers=plan["workers"],
                 history=parse_history(_lines(directory / "observer.jsonl"), masters),
-                load=parse_load(_lines(directory / "load.jsonl")),
-                newcomer=parse_load(_lines(directory / "newcomer.jsonl")),
                 bounds=bounds,
+                before=before,
+                **self._load(args, directory),
             )
             # What was seen is worth having even when the drill did not come to its end.
             figures, events = measured(facts), timeline(facts)
-            checks = [] if aborted else judge(plan["drill"], facts)
+            checks = [] if aborted else judge(plan["drill"], facts, before["daemons"])
         except HistoryError as error:
             aborted = aborted or str(error)
         except KeyError as error:

@@ -78,10 +78,10 @@ class Load:
     jobs: list[Job] = field(default_factory=list)
 
 
-def _entries(lines: Iterable[str], what: str) -> list[dict[str, Any]]:
-    """Return the lines as objects. The last line may be cut off: its writer was stopped."""
+def entries(lines: Iterable[str], what: str) -> list[dict[str, Any]]:
+    """Return the lines as objects; raise HistoryError. The last line may be cut off: its writer was stopped."""
     kept = [line for line in lines if line.strip()]
-    entries = []
+    found = []
     for number, line in enumerate(kept, 1):
         try:
             entry = json.loads(line)
@@ -91,14 +91,14 @@ def _entries(lines: Iterable[str], what: str) -> list[dict[str, Any]]:
             raise HistoryError(f"line {number} of the {what} is not JSON: {error}") from None
         if not isinstance(entry, dict):
             raise HistoryError(f"line {number} of the {what} is no object")
-        entries.append(entry)
-    return entries
+        found.append(entry)
+    return found
 
 
 def parse_history(lines: Iterable[str], names: Sequence[str]) -> History:
     """Return the observer's history; masters without a sample have an empty list. Raises HistoryError."""
     history = History({name: [] for name in names})
-    for entry in _entries(lines, "observer's file"):
+    for entry in entries(lines, "observer's file"):
         if entry.get("kind") != "master":
             continue
         try:
@@ -123,7 +123,7 @@ def parse_history(lines: Iterable[str], names: Sequence[str]) -> History:
 def parse_load(lines: Iterable[str]) -> Load:
     """Return what the load wrote. Raises HistoryError."""
     load = Load()
-    for entry in _entries(lines, "load's file"):
+    for entry in entries(lines, "load's file"):
         kind = entry.get("kind")
         try:
             if kind == "registered":

@@ -70,8 +70,8 @@ def seat(report: Mapping[str, Any], victim: str) -> str:
 
 
 def _needs_of_a_handover(report: Mapping[str, Any]) -> None:
-    """Raise Refusal where nobody could take over."""
-    if report["recovery_mode"] != "ZOOKEEPER":
+    """Raise Refusal where nobody could take over. sparkd also elects in a directory that its masters share."""
+    if report["recovery_mode"] != "ZOOKEEPER" and (report["daemons"], report["recovery_mode"]) != ("sparkd", "FILESYSTEM"):
         raise Refusal(f"spark_recovery_mode is {report['recovery_mode']}; leadership is handed over only with ZOOKEEPER")
     if not report["leader"]:
         raise Refusal(f"there is not exactly one leader: {report['verdict']}")

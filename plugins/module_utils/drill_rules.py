@@ -22,6 +22,7 @@ from ansible.module_utils.drill_history import (
     overlaps,
     transitions,
 )
+from ansible.module_utils.drill_submissions import Submission, Submissions
 
 SCHEMA = "spark-ha/drill/1"
 
@@ -49,6 +50,9 @@ class Facts:
     load: Load = field(default_factory=Load)
     newcomer: Load = field(default_factory=Load)
     bounds: Mapping[str, float] = field(default_factory=dict)
+    submissions: Submissions = field(default_factory=Submissions)
+    new_submission: Submission | None = None
+    before: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def change(self) -> Change | None:
@@ -80,7 +84,7 @@ def watched(facts: Facts) -> Check:
     """Tell whether the observer saw every master, without long pauses of its own."""
     unseen = [name for name, samples in facts.history.samples.items() if len(samples) < 2]
     # An observer that ended before the load has not seen the rest.
-    last_job = max((job.end for job in facts.load.jobs), default=0.0)
+    last_job = max([*(job.end for job in facts.load.jobs), *(one.end for one in facts.submissions.made)], default=0.0)
     value = None if unseen or not facts.history.samples else longest_blindness_s(facts.history, last_job)
     return _at_most(facts, "max_blindness_s", "longest pause of the observer", value, "s", f"never saw {', '.join(unseen) or 'any master'}")
 
@@ -189,6 +193,106 @@ def newcomer(facts: Facts) -> Check:
     return _at_most(facts, "max_new_application_s", "until a new application was accepted", value, "s", why)
 
 
+def _few(names: list[str]) -> str:
+    return f"{', '.join(names[:5])}{' ...' if len(names) > 5 else ''}"
+
+
+def submissions_failed(facts: Facts) -> Check:
+    """Every submission was acknowledged, and there were some before and after the fault."""
+    at, made = facts.fault_at, facts.submissions.made
+    failed = [one for one in made if not one.driver]
+    text = f"submissions without an answer, of {len(made)}"
+    if failed:
+        return _equal("submissions_failed", text, len(failed), 0, "", f"{len(failed)} failed, the first: {failed[0].error}")
+    if at is None or not any(one.end <= at for one in made) or not any(one.begin > at for one in made):
+        return _equal("submissions_failed", text, None, 0, "", "no submissions both before and after the fault")
+    return _equal("submissions_failed", text, 0, 0, "")
+
+
+def _of_acknowledged(facts: Facts, name: str, text: str, wrong: list[str], known: bool = True) -> Check:
+    """Judge a list that must be empty, over acknowledged submissions, of which there must be some."""
+    count = len(facts.submissions.acknowledged)
+    value = len(wrong) if count and known else None
+    why = _few(wrong) if wrong else "none was acknowledged" if not count else "nobody could be asked"
+    return _equal(name, f"{text}, of {count}", value, 0, "", why)
+
+
+def submissions_lost(facts: Facts) -> Check:
+    """Whatever was acknowledged ran."""
+    return _of_acknowledged(facts, "submissions_lost", "acknowledged and never ran", facts.submissions.lost())
+
+
+def submissions_twice(facts: Facts) -> Check:
+    """Nothing ran twice."""
+    return _of_acknowledged(facts, "submissions_twice", "ran more than once", facts.submissions.twice())
+
+
+def submissions_unfinished(facts: Facts) -> Check:
+    """Whatever ran, ran to its end."""
+    return _of_acknowledged(facts, "submissions_unfinished", "began and did not end", facts.submissions.unfinished())
+
+
+def states_wrong(facts: Facts) -> Check:
+    """The cluster calls them FINISHED."""
+    of = facts.submissions
+    return _of_acknowledged(facts, "states_wrong", "in another state than FINISHED", of.wrong_states(), of.states is not None)
+
+
+def first_submission(facts: Facts) -> Check:
+    """How long after the old leader's last word a submission was accepted by the new one; an upper bound, submissions are a second apart."""
+    change, value = facts.change, None
+    if change:
+        ends = [one.end for one in facts.submissions.acknowledged if one.end > change.first.begin]
+        value = min(ends) - change.last.begin if ends else None
+    return _at_most(facts, "max_first_submission_s", "until a submission was accepted", value, "s", "none was accepted by the new leader")
+
+
+def new_submission(facts: Facts) -> Check:
+    """How long a new submission takes to be accepted, from the start of its program; it must run once, to its end."""
+    one = facts.new_submission
+    ran = one is not None and facts.submissions.started[one.key] == 1 and facts.submissions.ended[one.key] == 1
+    why = "it was not made" if one is None else one.error or "it did not run once to its end"
+    value = one.end - one.begin if one is not None and one.driver and ran else None
+    return _at_most(facts, "max_new_submission_s", "until a new submission was accepted", value, "s", why)
+
+
+def _free_again(facts: Facts, what: str, text: str, unit: str) -> Check:
+    """Compare what the leader says is in use when all submissions have ended with what was in use before the drill."""
+    last = facts.history.all_alive()[-1:]
+    value = getattr(last[0], what) if last else None
+    return _equal(f"{what}_same", text, value, facts.before.get(what), unit)
+
+
+def cores_free(facts: Facts) -> Check:
+    """No core is held by something that has ended."""
+    return _free_again(facts, "cores_used", "cores in use at the end, as before", "")
+
+
+def memory_free(facts: Facts) -> Check:
+    """No memory is held by something that has ended."""
+    return _free_again(facts, "memory_used_mb", "memory in use at the end, as before", "MiB")
+
+
+#: Drill -> its checks where the load is submissions (sparkd), in the order of the report. A drill that is not here has no load.
+SUBMISSION_DRILLS: Mapping[str, tuple[Callable[[Facts], Check], ...]] = {
+    "leader_kill": (
+        watched,
+        one_leader,
+        failover,
+        first_submission,
+        workers_back,
+        standby_back,
+        submissions_failed,
+        submissions_lost,
+        submissions_twice,
+        submissions_unfinished,
+        states_wrong,
+        cores_free,
+        memory_free,
+        new_submission,
+    ),
+}
+
 #: Drill -> its checks, in the order of the report.
 DRILLS: Mapping[str, tuple[Callable[[Facts], Check], ...]] = {
     "leader_kill": (
@@ -208,9 +312,12 @@ DRILLS: Mapping[str, tuple[Callable[[Facts], Check], ...]] = {
 }
 
 
-def judge(drill: str, facts: Facts) -> list[Check]:
-    """Return the checks of the drill. Raises KeyError for an unknown drill or a missing bound."""
-    return [check(facts) for check in DRILLS[drill]]
+def judge(drill: str, facts: Facts, daemons: str = "apache") -> list[Check]:
+    """Return the checks of the drill for a kind of daemon. Raises KeyError for an unknown drill or a missing bound."""
+    checks = DRILLS[drill]
+    if daemons == "sparkd":
+        checks = SUBMISSION_DRILLS.get(drill, checks)
+    return [check(facts) for check in checks]
 
 
 def measured(facts: Facts) -> dict[str, Any]:
@@ -223,9 +330,25 @@ def measured(facts: Facts) -> dict[str, Any]:
         "old_leader": facts.victim,
         "new_leader": change.first.name if change else None,
         "samples": sum(map(len, facts.history.samples.values())),
+        **_counted(facts),
         "jobs": len(facts.load.jobs),
         "job_median_s": round(sorted(jobs)[len(jobs) // 2], 3) if jobs else None,
         "new_application_registered_s": facts.newcomer.registered_s and round(facts.newcomer.registered_s, 3),
+    }
+
+
+def _counted(facts: Facts) -> dict[str, Any]:
+    """Return figures of submissions, nothing where there were none."""
+    of = facts.submissions
+    if not of.made:
+        return {}
+    took = sorted(one.end - one.begin for one in of.acknowledged)
+    return {
+        "submissions": len(of.made),
+        "acknowledged": len(took),
+        "ran_unacknowledged": len(set(of.unknown()) - {facts.new_submission.key if facts.new_submission else ""}),
+        "acknowledged_median_s": round(took[len(took) // 2], 3) if took else None,
+        "acknowledged_max_s": round(took[-1], 3) if took else None,
     }
 
 
@@ -242,6 +365,8 @@ def timeline(facts: Facts) -> list[dict[str, Any]]:
         for (_, before), (at, after) in pairwise(counts):
             if before != after:
                 events.append({"at_s": round(at - zero, 3), "master": name, "event": f"{after} workers alive"})
+    refused = [one for one in facts.submissions.made if not one.driver]
+    events += [{"at_s": round(one.end - zero, 3), "master": None, "event": f"submission failed: {one.error}"} for one in refused]
     failed = [job for job in facts.load.jobs if not job.ok]
     events += [{"at_s": round(job.end - zero, 3), "master": None, "event": f"job failed: {job.error}"} for job in failed]
     return sorted(events, key=lambda event: event["at_s"])

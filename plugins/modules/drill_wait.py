@@ -15,6 +15,11 @@ options:
     type: str
     choices: [ready, recovered]
     required: true
+  load:
+    description: What the load is. Ready means that its first jobs ran, or that its first submissions were acknowledged.
+    type: str
+    choices: [jobs, submissions]
+    default: jobs
   directory:
     description: Where observer.jsonl and load.jsonl are.
     type: path
@@ -66,9 +71,12 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.drill_history import HistoryError, parse_history, parse_load
+from ansible.module_utils.drill_submissions import parse_submissions
 
 #: Bytes from the end of the observer's file that surely hold an answer of every master.
 TAIL = 64 * 1024
+#: So many acknowledged submissions, and the load is ready.
+SUBMISSIONS_READY = 5
 
 
 def tail(path: Path, limit: int) -> list[str]:
@@ -106,11 +114,22 @@ def ready(directory: Path) -> str:
     return f"the load has run {len(load.jobs)} jobs" if load.app else "the load is not registered with a master"
 
 
+def submitted(directory: Path) -> str:
+    """Return what is still missing; empty when the first submissions were acknowledged."""
+    path = directory / "submissions.jsonl"
+    made = parse_submissions(path.read_text(encoding="utf-8").splitlines()) if path.exists() else []
+    errors = [one.error for one in made if one.error]
+    if sum(1 for one in made if one.driver) >= SUBMISSIONS_READY:
+        return ""
+    return f"{len(made) - len(errors)} of {SUBMISSIONS_READY} submissions are acknowledged{f', an error: {errors[-1]}' if errors else ''}"
+
+
 def main() -> None:
     """Wait."""
     module = AnsibleModule(
         argument_spec={
             "until": {"type": "str", "choices": ["ready", "recovered"], "required": True},
+            "load": {"type": "str", "choices": ["jobs", "submissions"], "default": "jobs"},
             "directory": {"type": "path", "required": True},
             "masters": {"type": "list", "elements": "str", "default": []},
             "victim": {"type": "str", "default": ""},
@@ -126,7 +145,7 @@ def main() -> None:
     while True:
         try:
             if want["until"] == "ready":
-                missing = ready(directory)
+                missing = submitted(directory) if want["load"] == "submissions" else ready(directory)
             else:
                 missing = recovered(tail(directory / "observer.jsonl", TAIL), want["masters"], want["victim"], want["workers"])
         except (HistoryError, OSError) as error:
