@@ -54,16 +54,19 @@ def epoch_json(epoch: Epoch | None) -> Json:
 
 async def read_body(request: web.Request, limit: int, timeout_s: float = BODY_TIMEOUT_S) -> bytes:
     """Return the whole body. Raises BadBody: 413 above `limit` bytes or BODY_LIMIT, 408 when it is slow, 400 when it breaks off."""
+    large = f"The request body exceeds the maximum allowed size ({min(limit, BODY_LIMIT)} bytes)."
+    if limit <= BODY_LIMIT:
+        large += " Adjust spark.master.rest.maxRequestBodySize to change the limit."
     limit = min(limit, BODY_LIMIT)
     if request.content_length is not None and request.content_length > limit:
-        raise BadBody(413, f"Request body exceeds maximum size of {limit} bytes.")
+        raise BadBody(413, large)
     body = bytearray()
     try:
         async with asyncio.timeout(timeout_s):
             while chunk := await request.content.readany():
                 body += chunk
                 if len(body) > limit:
-                    raise BadBody(413, f"Request body exceeds maximum size of {limit} bytes.")
+                    raise BadBody(413, large)
     except TimeoutError:
         raise BadBody(408, f"The request's body did not arrive within {timeout_s:g} s.") from None
     except web.RequestPayloadError as error:

@@ -130,8 +130,8 @@ def worker_state(face: WorkerFace) -> Json:
         "coresused": used_cores,
         "memory": face.settings.memory_mb,
         "memoryused": used_mb,
-        "resources": [],
-        "resourcesused": [],
+        "resources": {},
+        "resourcesused": {},
         "executors": [_executor(face, report) for report in running if report.ref.kind == "executor"],
         "finishedexecutors": [_executor(face, report) for report in finished if report.ref.kind == "executor"],
     }
@@ -141,7 +141,7 @@ def _executor(face: WorkerFace, report: ProcessReport) -> Json:
     return {
         "id": report.ref.number,
         "memory": report.memory_mb,
-        "resources": [],
+        "resources": {},
         "appid": report.ref.owner,
         "appdesc": {"name": face.description(report.ref.owner).get("name", "")},
     }

@@ -1,8 +1,8 @@
 """Spark's REST submission protocol, /v1/submissions/{create,kill,killall,status,clear,readyz}, as an unmodified spark-submit speaks it.
 
 Source: org.apache.spark.deploy.rest.{RestSubmissionServer, StandaloneRestServer, SubmitRestProtocolMessage} of 4.3.0, and answers
-recorded from it (tests/unit/sparkd/fixtures/rest). On purpose it differs where Spark answers with a page of HTML or a stack trace: here every answer is a
-message of the protocol, and a validation that fails says which field.
+recorded from it (tests/unit/sparkd/fixtures/rest). On purpose it differs where Spark answers with a page of HTML or a stack trace: here
+every answer is a message of the protocol, and a validation that fails says which field. A standby says that it did not clear anything.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 from aiohttp import web
 
 from ..config_values import INT_MAX, Whole, boolean, memory_mb
+from ..core.effects import Answer
 from ..core.states import MasterStatus
 from ..core.values import DriverDescription, Json
 from . import views
@@ -71,23 +72,22 @@ class Submission:
     """A CreateSubmissionRequest, validated."""
 
     def __init__(self, body: Json) -> None:
-        if not isinstance(body, dict):
-            raise _malformed(_INVALID, "The request is not a JSON object.")
-        if "action" not in body:
-            raise _malformed(_MISSING, "Action field not found in JSON.")
-        action = body["action"]
-        if isinstance(action, str) and action in _OTHER_MESSAGES:
+        action = body.get("action") if isinstance(body, dict) else None
+        if not isinstance(action, str):
+            raise _malformed(_MISSING, "Action field not found in JSON:")
+        if action in _OTHER_MESSAGES:
             raise BadRequest(f"Received message of unexpected type {action}.")
         if action != "CreateSubmissionRequest":
             raise _malformed(_INVALID, "The action is none of this protocol: CreateSubmissionRequest is expected.")
-        self.unknown = [name for name, value in body.items() if name not in _FIELDS or value is None]
+        # Spark compares with what it would send itself, in which null is left out, but for the map that is never null there.
+        self.unknown = [name for name, value in body.items() if name not in _FIELDS or (value is None and name != "environmentVariables")]
         self.resource = _optional(body, "appResource")
         self.main_class = _optional(body, "mainClass")
         self.arguments = _list(body, "appArgs")
         self.properties = _map(body, "sparkProperties")
         self.environment = _map(body, "environmentVariables") or {}
         if _optional(body, "clientSparkVersion") is None:
-            raise _invalid("'clientSparkVersion' is missing in message CreateSubmissionRequest.", _MISSING)
+            raise _invalid("Field 'clientSparkVersion' is missing in message CreateSubmissionRequest.", _MISSING)
         self._validate()
 
     def _validate(self) -> None:
@@ -95,7 +95,7 @@ class Submission:
         if self.properties is None:
             raise _invalid("No Spark properties set!")
         if self.resource is None:
-            raise _invalid("'appResource' is missing in message CreateSubmissionRequest.", _MISSING)
+            raise _invalid("Field 'appResource' is missing in message CreateSubmissionRequest.", _MISSING)
         for key, kind, parse in (
             ("spark.driver.supervise", "boolean", boolean),
             ("spark.driver.cores", "numeric", float),
@@ -279,12 +279,10 @@ class Submissions:
         if parts[0] != VERSION:
             return error(f"Unknown protocol version '{parts[0]}'." + hint, UNKNOWN_VERSION, highestProtocolVersion=VERSION)
         if parts[1:2] != ["submissions"]:
-            # Spark calls these an unknown version too
-            return (
-                error("Missing the /submissions prefix." + hint)
-                if len(parts) == 1
-                else error(f"Unknown protocol version '{VERSION}'." + hint, UNKNOWN_VERSION, highestProtocolVersion=VERSION)
-            )
+            if len(parts) == 1:
+                return error("Missing the /submissions prefix." + hint)
+            # Spark's words, which are not quite true.
+            return error(f"Unknown protocol version '{VERSION}'." + hint, UNKNOWN_VERSION, highestProtocolVersion=VERSION)
         verb = _VERBS.get(parts[2]) if len(parts) > 2 else None
         if verb is None:
             verbs = "/create, /kill, /killall, /clear, /status, or /readyz"
@@ -297,7 +295,7 @@ class Submissions:
         return await handler(self, request, parts[3] if len(parts) > 3 else "")
 
     async def create(self, request: web.Request, _: str) -> web.Response:
-        """Submit. A body is not even read on a standby."""
+        """Submit. A request is judged before it is refused by a standby, as Spark does it."""
         action = "CreateSubmissionResponse"
         unknown: list[str] = []
         try:
@@ -308,16 +306,14 @@ class Submissions:
         except BadBody as refusal:
             if refusal.status == 400:
                 return error(f"Malformed request: {refusal}")
-            return error(f"{refusal} (spark.master.rest.maxRequestBodySize)" if refusal.status == 413 else str(refusal), refusal.status)
+            return error(str(refusal), refusal.status)
         except BadRequest as refusal:
             return error(str(refusal))
         except NotAlive as refusal:
-            return message(action, message=f"{refusal}. Can only accept driver submissions in ALIVE state.", success=False)
+            answer = Answer(0, False, f"{refusal}. Can only accept driver submissions in ALIVE state.")
         except (NotDurable, Refused) as refusal:
-            return message(action, message=str(refusal), success=False)
-        return message(
-            action, message=answer.message, success=answer.ok, submissionId=answer.id or None, unknownFields=sorted(unknown) or None
-        )
+            answer = Answer(0, False, str(refusal))
+        return message(action, message=answer.message, success=answer.ok, submissionId=answer.id or None, unknownFields=unknown or None)
 
     async def kill(self, _: web.Request, driver_id: str) -> web.Response:
         """End one."""
@@ -338,7 +334,7 @@ class Submissions:
         try:
             answer = await self.face.kill_all()
         except NotAlive as refusal:
-            return message(action, message=f"{refusal}. Can only kill all drivers in ALIVE state.", success=False)
+            return message(action, message=f"{refusal}. Can only kill drivers in ALIVE state.", success=False)
         except NotDurable as refusal:
             return message(action, message=str(refusal), success=False)
         return message(action, message=answer.message, success=answer.ok)
@@ -380,8 +376,9 @@ class Submissions:
 
     async def readyz(self, _: web.Request, __: str) -> web.Response:
         """Say whether submissions are taken; Spark says yes while it is RECOVERING, and then refuses them."""
-        ready = self.face.status() is MasterStatus.ALIVE
-        return message("ReadyzResponse", 200 if ready else 503, message="" if ready else "Master is not ready.", success=ready)
+        if self.face.status() is not MasterStatus.ALIVE:
+            return error("Master is not ready.", 503)
+        return message("ReadyzResponse", message="", success=True)
 
 
 _VERBS = {

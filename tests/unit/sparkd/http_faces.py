@@ -30,6 +30,12 @@ def master_settings(**rest: Any) -> MasterSettings:
     return MasterSettings(host="127.0.0.1", web=LOOPBACK, rest=RestSettings(**values))
 
 
+def driver_row(driver_id: str, state: str, worker: str = "None", **more: Any) -> dict[str, Any]:
+    """Return a driver as it is in /json/."""
+    row = {"id": driver_id, "starttime": 1, "state": state, "cores": 1, "memory": 1024, "resources": {}, "submitdate": "DATE"}
+    return {**row, "worker": worker, "mainclass": "org.example.Main", **more}
+
+
 class FakeCluster:
     """What faces read of the core."""
 
@@ -125,22 +131,31 @@ class FakeMaster:
         if self.refuse:
             return Answer(0, False, self.refuse)
         self.submitted.append((description, request_id))
-        driver_id = f"driver-{len(self.submitted):04d}"
+        driver_id = f"driver-20260101000000-{len(self.submitted) - 1:04d}"
+        self.fake.state["activedrivers"].append(driver_row(driver_id, "SUBMITTED"))
         return Answer(0, True, f"Driver successfully submitted as {driver_id}", driver_id)
 
     async def kill_driver(self, driver_id: str, give_up: bool = False) -> Answer:
         self._lead()
         self.killed.append((driver_id, give_up))
-        if not any(row["id"] == driver_id for row in self.fake.state["activedrivers"]):
+        active = self.fake.state["activedrivers"]
+        found = next((row for row in active if row["id"] == driver_id), None)
+        if found is None:
             return Answer(0, False, f"Driver {driver_id} has already finished or does not exist", driver_id)
+        if found["state"] == "SUBMITTED":
+            active.remove(found)
+            self.fake.state["completeddrivers"].append({**found, "state": "KILLED"})
         return Answer(0, True, f"Kill request for {driver_id} submitted", driver_id)
 
     async def kill_all(self) -> Answer:
         self._lead()
+        for row in tuple(self.fake.state["activedrivers"]):
+            await self.kill_driver(row["id"])
         return Answer(0, True, "Kill request for all drivers submitted")
 
     async def clear(self) -> Answer:
         self._lead()
+        self.fake.state["completeddrivers"].clear()
         return Answer(0, True, "")
 
     async def kill_application(self, app_id: str) -> Answer:
