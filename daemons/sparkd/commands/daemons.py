@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 MASTER_HELP = """usage: sparkd master [-h HOST] [-p PORT] [--webui-port PORT] [--properties-file FILE]
 
@@ -27,6 +28,13 @@ def _log() -> None:
     logging.getLogger("aiohttp.access").setLevel(logging.WARNING)
 
 
+def _to_its_end(daemon: Any) -> int:
+    """Run a daemon's coroutine; return its exit code."""
+    import asyncio
+
+    return int(asyncio.run(daemon) or 0)
+
+
 def master(argv: Sequence[str]) -> int:
     """Run a master."""
     if "--help" in argv:
@@ -41,7 +49,7 @@ def master(argv: Sequence[str]) -> int:
         logging.getLogger("sparkd").warning("configuration note=%r", note)
     from ..master import run_master
 
-    return int(run_master(settings) or 0)
+    return _to_its_end(run_master(settings))
 
 
 def worker(argv: Sequence[str]) -> int:
@@ -58,7 +66,7 @@ def worker(argv: Sequence[str]) -> int:
         logging.getLogger("sparkd").warning("configuration note=%r", note)
     from ..worker import run_worker
 
-    return int(run_worker(settings) or 0)
+    return _to_its_end(run_worker(settings))
 
 
 def fence(argv: Sequence[str]) -> int:
