@@ -8,6 +8,7 @@ stored is 503 with `retry`: the same request_id may be sent again and is never r
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
@@ -184,21 +185,18 @@ class _Api:
         driver_id = request.match_info["id"]
         answer = await self.face.kill_driver(driver_id, give_up)
         cluster = self.face.cluster()
-        known = answer.ok or cluster is None or views.driver(cluster, driver_id) is not None
+        known = answer.ok or cluster is None or cluster.driver(driver_id) is not None
         return _answered(answer, 409 if known else 404)
 
     async def workers(self, _: web.Request) -> web.Response:
-        return json_answer({"workers": views.rows(self.cluster(), "workers")})
+        return json_answer({"workers": views.workers(self.cluster())})
 
     async def applications(self, _: web.Request) -> web.Response:
-        return json_answer({"applications": views.rows(self.cluster(), "activeapps", "completedapps")})
+        return json_answer({"applications": views.applications(self.cluster())})
 
     async def explain(self, request: web.Request) -> web.Response:
         entity = request.match_info["id"]
-        try:
-            sentences = self.cluster().explain(entity)
-        except KeyError:
-            sentences = ()
+        sentences = self.cluster().explain(entity)
         if not sentences:
             return error(f"Nothing is known of {entity}.", 404, id=entity)
         return json_answer({"id": entity, "sentences": list(sentences)})
@@ -239,7 +237,7 @@ def summary(face: MasterFace) -> Json:
     cluster, status = face.cluster(), face.status()
     counts: dict[str, Json] | None = None
     if cluster is not None and status is not MasterStatus.STANDBY:
-        counts = views.counts(cluster)
+        counts = dataclasses.asdict(views.counts(cluster))
     return {
         "status": str(status),
         "since_ms": face.since_ms(),

@@ -38,6 +38,10 @@ EMPTY: Mapping[str, Json] = {
 REST_FACTOR = 4.0
 
 
+#: Seconds after which it is encoded again though nothing happened: heartbeats and durations go on.
+AGE_S = 1.0
+
+
 class StateCache:
     """The cluster's fields of /json/ as text, without url and status: those are read at every answer."""
 
@@ -54,7 +58,8 @@ class StateCache:
             self._cluster = None
             return _inner(EMPTY)
         begun_s = time.monotonic()
-        if cluster is self._cluster and (version == self._version or begun_s - self._made_s < REST_FACTOR * self._cost_s):
+        age_s = begun_s - self._made_s
+        if cluster is self._cluster and age_s < (AGE_S if version == self._version else REST_FACTOR * self._cost_s):
             return self._text
         self._text = _inner({**EMPTY, **{name: value for name, value in cluster.json_state().items() if name not in ("url", "status")}})
         self._cluster, self._version = cluster, version
@@ -97,7 +102,7 @@ def add_master_pages(app: web.Application, face: MasterFace) -> None:
 def cluster_utilization(state: Mapping[str, Any]) -> Json:
     """Return JsonProtocol.writeClusterUtilization of a master's state."""
     return {
-        "waitingDrivers": sum(1 for row in state["activedrivers"] if row.get("state") in ("SUBMITTED", "RELAUNCHING")),
+        "waitingDrivers": sum(1 for row in state["activedrivers"] if row["state"] in ("SUBMITTED", "RELAUNCHING")),
         "cores": state["cores"],
         "coresused": state["coresused"],
         "coresutilization": 100 * state["coresused"] // state["cores"] if state["cores"] else 100,

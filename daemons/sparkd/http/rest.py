@@ -371,7 +371,7 @@ class Submissions:
             driverState=found.state,
             workerId=found.worker_id or None,
             workerHostPort=found.worker_address or None,
-            message=f"Exception from the cluster:\n{found.message}" if found.state == "ERROR" and found.message else None,
+            message=f"Exception from the cluster:\n{found.message}" if found.message else None,
         )
 
     async def readyz(self, _: web.Request, __: str) -> web.Response:

@@ -1,6 +1,6 @@
 """Record what real Apache Masters answer, for tests/unit/sparkd/test_http_rest_recorded.py.
 
-    PYTHONPATH=tests/integration .venv/bin/python tests/integration/sparkd/record_rest.py --spark-home DIR
+    PYTHONPATH=tests/integration:daemons .venv/bin/python tests/integration/sparkd/record_rest.py --spark-home DIR
 
 DIR holds a whole distribution (bin, jars). Starts one ZooKeeper server, a leading Master, a standby and, for the second half, a Worker,
 all on loopback; asks them what ALIVE and STANDBY say, and writes fixtures/rest/*.json there: lists of name, method, path, request, status,

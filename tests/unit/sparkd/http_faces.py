@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
 import aiohttp
 
 from sparkd.coordination.api import MasterAddress, SetAside
 from sparkd.core.cluster import Cluster
 from sparkd.core.effects import Answer
+from sparkd.core.events import ClearCompleted, KillAllDrivers, KillDriver, ProcessChanged, SubmitDriver
 from sparkd.core.states import MasterStatus
-from sparkd.core.values import DriverDescription, Epoch, ProcessReport
+from sparkd.core.values import DriverDescription, Epoch, Now, Policy, ProcessRef, ProcessReport, WorkerInfo
 from sparkd.http.faces import LogSlice, NotAlive, NotDurable
 from sparkd.http.server import Running, start_master, start_worker
 from sparkd.settings import MasterSettings, RestSettings, WebSettings, WorkerSettings
@@ -30,38 +32,12 @@ def master_settings(**rest: Any) -> MasterSettings:
     return MasterSettings(host="127.0.0.1", web=LOOPBACK, rest=RestSettings(**values))
 
 
-def driver_row(driver_id: str, state: str, worker: str = "None", **more: Any) -> dict[str, Any]:
-    """Return a driver as it is in /json/."""
-    row = {"id": driver_id, "starttime": 1, "state": state, "cores": 1, "memory": 1024, "resources": {}, "submitdate": "DATE"}
-    return {**row, "worker": worker, "mainclass": "org.example.Main", **more}
+WORKER = WorkerInfo("worker-20260101000000-127.0.0.1-1", "127.0.0.1", 1, cores=3, memory_mb=3072, web_ui="http://127.0.0.1:1")
 
 
-class FakeCluster:
-    """What faces read of the core."""
-
-    def __init__(self) -> None:
-        self.state: dict[str, Any] = {
-            "workers": [],
-            "aliveworkers": 0,
-            "cores": 4,
-            "coresused": 1,
-            "memory": 4096,
-            "memoryused": 1024,
-            "resources": [],
-            "resourcesused": [],
-            "activeapps": [],
-            "completedapps": [],
-            "activedrivers": [],
-            "completeddrivers": [],
-        }
-        self.encoded = 0
-
-    def json_state(self) -> Mapping[str, object]:
-        self.encoded += 1
-        return self.state
-
-    def explain(self, entity_id: str) -> tuple[str, ...]:
-        return (f"{entity_id} waits for 8 cores.",) if entity_id.startswith("driver-1") else ()
+def report(driver_id: str, state: str, seq: int, **more: Any) -> ProcessChanged:
+    """Return what WORKER says of the first attempt of a driver."""
+    return ProcessChanged(WORKER.id, ProcessReport(ProcessRef("driver", driver_id, 1), state, 1, 512, seq=seq, **more))
 
 
 @dataclass
@@ -73,11 +49,9 @@ class FakeMaster:
     led_by: MasterAddress | None = ME
     term: Epoch | None = field(default_factory=lambda: Epoch("c1", 7))
     connected: bool = True
-    fake: FakeCluster = field(default_factory=FakeCluster)
+    core: Cluster = field(default_factory=lambda: Cluster(Policy()))
     durable: bool = True
-    refuse: str = ""
     submitted: list[tuple[DriverDescription, str]] = field(default_factory=list)
-    killed: list[tuple[str, bool]] = field(default_factory=list)
     shown: int = 0
     numbers: dict[str, float] = field(default_factory=dict)
     aside: list[SetAside] = field(default_factory=list)
@@ -101,7 +75,7 @@ class FakeMaster:
         return [ME, OTHER]
 
     def cluster(self) -> Cluster | None:
-        return cast(Cluster, self.fake) if self.says is not MasterStatus.STANDBY else None
+        return self.core if self.says is not MasterStatus.STANDBY else None
 
     def set_aside(self) -> Sequence[SetAside]:
         return self.aside
@@ -125,38 +99,28 @@ class FakeMaster:
         if not self.durable:
             raise NotDurable("The store does not take it: disk full")
 
+    def tell(self, event: Any) -> Answer:
+        """Let the core take an event now; return the answer to it, if it has one."""
+        self.shown += 1
+        outcome = self.core.handle(event, Now(time.time_ns() // 1_000_000, time.monotonic()))
+        return next((effect for effect in outcome.effects if isinstance(effect, Answer)), Answer(0, True, ""))
+
     async def submit(self, description: DriverDescription, request_id: str = "") -> Answer:
         self._lead()
-        await asyncio.sleep(0)
-        if self.refuse:
-            return Answer(0, False, self.refuse)
         self.submitted.append((description, request_id))
-        driver_id = f"driver-20260101000000-{len(self.submitted) - 1:04d}"
-        self.fake.state["activedrivers"].append(driver_row(driver_id, "SUBMITTED"))
-        return Answer(0, True, f"Driver successfully submitted as {driver_id}", driver_id)
+        return self.tell(SubmitDriver(0, description, request_id))
 
     async def kill_driver(self, driver_id: str, give_up: bool = False) -> Answer:
         self._lead()
-        self.killed.append((driver_id, give_up))
-        active = self.fake.state["activedrivers"]
-        found = next((row for row in active if row["id"] == driver_id), None)
-        if found is None:
-            return Answer(0, False, f"Driver {driver_id} has already finished or does not exist", driver_id)
-        if found["state"] == "SUBMITTED":
-            active.remove(found)
-            self.fake.state["completeddrivers"].append({**found, "state": "KILLED"})
-        return Answer(0, True, f"Kill request for {driver_id} submitted", driver_id)
+        return self.tell(KillDriver(0, driver_id, give_up))
 
     async def kill_all(self) -> Answer:
         self._lead()
-        for row in tuple(self.fake.state["activedrivers"]):
-            await self.kill_driver(row["id"])
-        return Answer(0, True, "Kill request for all drivers submitted")
+        return self.tell(KillAllDrivers(0))
 
     async def clear(self) -> Answer:
         self._lead()
-        self.fake.state["completeddrivers"].clear()
-        return Answer(0, True, "")
+        return self.tell(ClearCompleted(0))
 
     async def kill_application(self, app_id: str) -> Answer:
         self._lead()

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from http_faces import Client, FakeMaster, Reply, driver_row, master_settings, serve
+from http_faces import WORKER, Client, FakeMaster, Reply, master_settings, report, serve
 
+from sparkd.core.events import SubmitDriver, WorkerRegistered
 from sparkd.core.states import MasterStatus
-from sparkd.http.json_pages import EMPTY
+from sparkd.core.values import DriverDescription
 
 RECORDED = Path(__file__).parent / "fixtures" / "rest"
 BODY_LIMIT = 20_000
-WORKER = "worker-20260101000000-127.0.0.1-1"
 
 #: Where sparkd differs on purpose: (file, name) -> status.
 STRICTER = {
@@ -29,7 +29,7 @@ def recorded(name: str) -> list[dict[str, Any]]:
 
 
 def plain(text: str) -> Any:
-    return json.loads(re.sub(r"driver-20260101000000-\d{4}", "driver-20260101000000-0000", text))
+    return json.loads(re.sub(r"driver-\d{14}-\d{4}", "driver-20260101000000-0000", text))
 
 
 async def ask(client: Client, entry: dict[str, Any], last: str) -> Reply:
@@ -92,18 +92,30 @@ def test_a_standby() -> None:
     assert face.submitted == []
 
 
+#: What the worker reports until a driver is in this state.
+LIVES: dict[str, tuple[dict[str, Any], ...]] = {
+    "SUBMITTED": (),
+    "RUNNING": ({"state": "RUNNING"},),
+    "FINISHED": ({"state": "RUNNING"}, {"state": "FINISHED", "exit_code": 0}),
+    "FAILED": ({"state": "RUNNING"}, {"state": "FAILED", "exit_code": 1}),
+    "KILLED": ({"state": "RUNNING"}, {"state": "KILLED", "exit_code": 143}),
+    "ERROR": ({"state": "ERROR", "message": "java.nio.file.NoSuchFileException: /nowhere/app.jar"},),
+}
+
+
 @pytest.mark.parametrize("entry", recorded("drivers"), ids=lambda entry: entry["name"])
 def test_drivers_at_work(entry: dict[str, Any]) -> None:
     face = FakeMaster()
     state = (entry["body"] or {}).get("driverState", "RUNNING")
-    row = driver_row("driver-20260101000000-0000", state, "None" if state == "SUBMITTED" else WORKER)
-    if state == "ERROR":
-        row["message"] = entry["body"]["message"].partition("\n")[2]
-    face.fake.state["workers"].append({"id": WORKER, "host": "127.0.0.1", "port": 1, "state": "ALIVE"})
-    face.fake.state["activedrivers" if state in ("RUNNING", "SUBMITTED") else "completeddrivers"].append(row)
+    size = 512 if state != "SUBMITTED" else 700 * 1024
+    face.tell(WorkerRegistered(WORKER))
+    driver_id = face.tell(SubmitDriver(0, DriverDescription("jvm", main_class="org.example.Main", memory_mb=size))).id
+    for seq, step in enumerate(LIVES[state], 1):
+        face.tell(report(driver_id, seq=seq, **step))
 
     async def talk(client: Client) -> None:
-        same("drivers", entry, await ask(client, entry, ""))
+        path = re.sub(r"driver-20260101000000-0000", driver_id, entry["path"])
+        same("drivers", entry, await ask(client, {**entry, "path": path}, ""))
 
     serve(face, talk)
 
@@ -121,14 +133,29 @@ def test_the_pages_of_a_standby() -> None:
     serve(face, talk)
 
 
+def shape(value: Any) -> Any:
+    """The fields and their types."""
+    if isinstance(value, dict):
+        return {key: shape(item) for key, item in value.items()}
+    return [shape(item) for item in value[:1]] if isinstance(value, list) else type(value)
+
+
 def test_the_pages_of_a_leader() -> None:
     entries = {entry["name"]: entry["body"] for entry in recorded("pages")}
     face = FakeMaster()
-    face.fake.state = {name: entries["leader at work"][name] for name in EMPTY}
+    face.tell(WorkerRegistered(WORKER))
+    for size in (512, 700 * 1024, 512):
+        last = face.tell(SubmitDriver(0, DriverDescription("jvm", main_class="org.example.Main", memory_mb=size))).id
+    face.tell(report(last, state="FINISHED", seq=1, exit_code=0))
 
     async def talk(client: Client) -> None:
-        state = (await client.web("/json/")).json
-        assert {**state, "url": ""} == {**entries["leader at work"], "url": ""}
+        state, spark = (await client.web("/json/")).json, entries["leader at work"]
+        assert list(state) == list(spark)
+        for name in ("workers", "activedrivers", "completeddrivers"):
+            for row in (*state[name], *spark[name]):
+                row.update({key: 0 for key in ("starttime", "lastheartbeat") if key in row})
+            assert shape(state[name]) == shape(spark[name]), name
+        assert (state["status"], state["coresused"], state["memoryused"]) == ("ALIVE", 1, 512)
         assert (await client.web("/json/clusterutilization")).json == entries["leader at work, use"]
 
     serve(face, talk)
