@@ -183,7 +183,7 @@ WORKER = (
     Key("spark.worker.ui.retainedDrivers", "ended ones that are listed", "1000", v.Whole(0), W),
     _idle("spark.worker.ui.compressedLogFileLengthCacheSize", "rotated logs are not compressed", "100", W),
     Key("spark.worker.idPattern", "time, host, port", "worker-%s-%s-%d", v.Pattern("ssd"), W),
-    Key("spark.worker.driverTerminateTimeout", "from SIGTERM to SIGKILL", "10s", v.Seconds(0.0, "ms"), W),
+    Key("spark.worker.driverTerminateTimeout", "from SIGTERM to SIGKILL; a bare number is milliseconds", "10s", v.Seconds(0.0, "ms"), W),
     Key("spark.worker.cleanup.enabled", "directories of what ended are removed", "true", v.boolean, W),
     Key("spark.worker.cleanup.interval", "how often", "1800", v.Seconds(1.0), W),
     Key("spark.worker.cleanup.appDataTtl", "how long they are kept", "604800", v.Seconds(0.0), W),

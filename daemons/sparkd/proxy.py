@@ -4,8 +4,8 @@ spark-submit has no way to send a token, and knows one master's REST address at 
 `spark-submit --master spark://127.0.0.1:6066 --deploy-mode cluster --conf spark.master.rest.enabled=true ...`. Anybody on this host who
 reaches the port acts with the token: it listens on loopback only.
 
-A request is passed on again after a failover only when nothing can be done twice by it: GET always; POST when the master that was asked said
-that it does not lead, or was not reached at all.
+A request is passed on again after a failover only when nothing can be done twice by it: GET always; POST when the master that was asked
+says that it does not lead, or was not reached at all.
 """
 
 from __future__ import annotations
