@@ -18,6 +18,7 @@ from kazoo import exceptions
 from kazoo.security import OPEN_ACL_UNSAFE
 
 from .impatient import Client
+from .waiting import happened
 
 log = logging.getLogger(__name__)
 
@@ -267,12 +268,10 @@ class Bridge:
             self._to_loop(done.set)
 
         threading.Thread(target=stop, name="sparkd-kazoo-stop", daemon=True).start()
-        try:
-            await asyncio.wait_for(done.wait(), timeout_s)
-        except TimeoutError:
-            self.client.connection.drop()
-            return False
-        return True
+        if await happened(done, timeout_s):
+            return True
+        self.client.connection.drop()
+        return False
 
 
 def _settle(future: asyncio.Future[Any], value: Any, error: BaseException | None) -> None:

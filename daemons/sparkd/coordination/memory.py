@@ -26,6 +26,7 @@ from . import lease, records
 from .api import Engine, Interrupted, Listener, Loaded, MasterAddress, NotLeader, SetAside, StoredRecord, StoreUnavailable
 from .boottime import boot_s
 from .store import Key, Known
+from .waiting import happened
 
 
 @dataclass
@@ -276,19 +277,13 @@ class MemoryEngine(Engine):
 
     async def _pause(self) -> None:
         """Wait for the end of the term, or a little."""
-        try:
-            await asyncio.wait_for(self._over.wait(), self.ensemble.session_s * lease.RENEWAL_SHARE)
-        except TimeoutError:
-            return
+        await happened(self._over, self.ensemble.session_s * lease.RENEWAL_SHARE)
 
     async def _run(self) -> None:
-        while True:
+        while not self._closed:
             self._wake.clear()
             self._step()
-            try:
-                await asyncio.wait_for(self._wake.wait(), self.ensemble.session_s * lease.RENEWAL_SHARE)
-            except TimeoutError:
-                continue
+            await happened(self._wake, self.ensemble.session_s * lease.RENEWAL_SHARE)
 
     def _step(self) -> None:
         """Look once: renew, suspend, resume, rejoin, lead."""

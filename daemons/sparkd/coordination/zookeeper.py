@@ -16,7 +16,6 @@ A batch over TRANSACTION_LIMIT bytes is stored as several transactions, in order
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 import uuid
@@ -43,6 +42,7 @@ from .api import (
 from .boottime import boot_s
 from .bridge import BadVersion, Bridge, BridgeError, Denied, Failed, NodeExists, NoNode, NotConnected, Op, OpError, Unanswered
 from .store import Known, Put, split
+from .waiting import happened
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -211,11 +211,10 @@ class ZookeeperEngine(Engine):
 
     async def _renew(self) -> None:
         """Write the own latch every so often, and after a reconnection: a leader for its lease, a standby to know its server alive."""
-        while True:
+        while not self._closed:
             bridge = self._zk()
             period = bridge.session_s * (lease.RENEWAL_SHARE if self._term else lease.PATIENCE_SHARE)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._beat.wait(), period)
+            await happened(self._beat, period)
             self._beat.clear()
             latch, bridge = self._latch, self._zk()
             if not latch or not bridge.connected:
@@ -306,7 +305,7 @@ class ZookeeperEngine(Engine):
 
     async def _stand_in_line(self) -> None:
         """Look whenever something may have changed, for as long as the engine lives."""
-        while True:
+        while not self._closed:
             self._wake.clear()
             delay = IDLE_S
             try:
@@ -336,8 +335,7 @@ class ZookeeperEngine(Engine):
             except Exception:
                 log.exception("event=look_failed")
                 delay = 1.0
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), delay)
+            await happened(self._wake, delay)
 
     def _wait_for_zookeeper(self) -> float:
         """Say so, once and then every ten seconds; return how long to wait, in s."""
@@ -562,8 +560,7 @@ class ZookeeperEngine(Engine):
                 return
             changed = self._connection_changed
             limit = 0.5 if whatever_the_lease else max(0.001, min(0.5, self.lease_left_s()))
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(changed.wait(), limit)
+            await happened(changed, limit)
 
     async def _patiently(self, term: _Term, read: Callable[[], Awaitable[T]]) -> T:
         """Read, again after a lost connection while the lease lasts. Raises NotLeader, Interrupted, StoreUnavailable."""
