@@ -39,6 +39,10 @@ lab: ## Only the lab hosts, without a cluster
 status: .venv/spark-ha-stamp ## Table of masters, workers and ensemble; fails when something is missing
 	@$(play) playbooks/status.yml
 
+.PHONY: demo
+demo: .venv/spark-ha-stamp ## A whole sparkd cluster on loopback without root: a submission, the leader's death, the next leader
+	@scripts/demo
+
 .PHONY: down
 down: .venv/spark-ha-stamp ## Remove the lab hosts and all that belongs to them; downloads and the image stay
 	@$(play) playbooks/lab/down.yml
@@ -75,6 +79,10 @@ molecule-all: tools ## Every scenario, one after the other
 .PHONY: integration
 integration: tools ## Tests with real parts (ZooKeeper, Spark, sshd)
 	@$(stage) "Integration tests-" pytest tests/integration
+
+.PHONY: bench
+bench: tools ## Failover, recovery and throughput of sparkd beside Apache's daemons, in one run (about 25 min)
+	@$(stage) "Bench-" python tests/bench/failover $(BENCH)
 
 # --- cleaning --------------------------------------------------------------------------------------------------------
 
