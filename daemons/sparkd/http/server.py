@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import importlib
+import importlib.util
+import json
 import logging
+from collections import Counter
 from dataclasses import dataclass, field
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from . import api, health, json_pages, rest
+from . import api, health, json_pages, metrics, rest
 from .answers import json_answer
 from .auth import Gate
 from .faces import MasterFace, WorkerFace
@@ -93,16 +97,34 @@ class _Busy(asyncio.Protocol):
             transport.close()
 
 
-@web.middleware
-async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """A defect is one log line and a 500 that tells nothing of the inside; aiohttp's own errors are passed on."""
-    try:
-        return await handler(request)
-    except (web.HTTPException, asyncio.CancelledError, ConnectionError):
-        raise
-    except Exception:
-        log.exception("http request failed method=%s path=%s", request.method, request.path)
-        return json_answer({"error": "Internal server error; the master's log has it."}, 500)
+def _outermost(server: str, requests: metrics.Requests) -> Middleware:
+    """Count answers; make of a defect one log line and a 500 that tells nothing of the inside. aiohttp's own errors are passed on."""
+
+    @web.middleware
+    async def outermost(request: web.Request, handler: Handler) -> web.StreamResponse:
+        code = 500
+        try:
+            answer = await handler(request)
+            code = answer.status
+            return answer
+        except web.HTTPException as answer:
+            code = answer.status
+            raise
+        except (asyncio.CancelledError, ConnectionError):
+            raise
+        except Exception:
+            log.exception("event=http_failed method=%s path=%s", request.method, json.dumps(request.path))
+            return json_answer({"error": "Internal server error; the daemon's log has it."}, 500)
+        finally:
+            requests[server, code] += 1
+
+    return outermost
+
+
+def _add_ui(name: str, app: web.Application, face: MasterFace | WorkerFace) -> None:
+    """Add the pages for people, if they are installed."""
+    if importlib.util.find_spec("sparkd.http.ui") is not None:
+        getattr(importlib.import_module("sparkd.http.ui"), name)(app, face)
 
 
 def _guard(face: MasterFace) -> Middleware:
@@ -114,7 +136,8 @@ def _guard(face: MasterFace) -> Middleware:
         refusal = None if request.path == f"/{rest.VERSION}/submissions/readyz" else gate.check(request.remote, request.headers)
         if refusal is None:
             return await handler(request)
-        log.warning("rest refused status=%d source=%s method=%s path=%s", refusal.status, request.remote, request.method, request.path)
+        path = json.dumps(request.path)
+        log.warning("event=rest_refused status=%d source=%s method=%s path=%s", refusal.status, request.remote, request.method, path)
         answer = api.error if request.path.startswith(api.PREFIX) else rest.error
         reply = answer(refusal.why, refusal.status)
         if refusal.status == 401:
@@ -128,9 +151,12 @@ async def start_master(face: MasterFace) -> Running:
     """Serve a master's pages and, when enabled, REST. Ports are bound when this returns. Raises CannotListen, with nothing left open."""
     running = Running()
     settings = face.settings
-    app = web.Application(middlewares=[_errors])
+    requests: metrics.Requests = Counter()
+    app = web.Application(middlewares=[_outermost("web", requests)])
     json_pages.add_master_pages(app, face)
     health.add_master_health(app, face)
+    metrics.add_metrics(app, metrics.MasterCollector(face, requests))
+    _add_ui("add_master_routes", app, face)
     try:
         running.web_port = await running._add(
             app,
@@ -141,7 +167,7 @@ async def start_master(face: MasterFace) -> Running:
             "SPARK_MASTER_WEBUI_PORT (spark.master.ui.port, --webui-port)",
         )
         if settings.rest.enabled:
-            submissions = web.Application(middlewares=[_errors, _guard(face)])
+            submissions = web.Application(middlewares=[_outermost("rest", requests), _guard(face)])
             api.add_master_api(submissions, face)
             rest.add_submissions(submissions, face)
             running.rest_port = await running._add(
@@ -162,9 +188,12 @@ async def start_worker(face: WorkerFace) -> Running:
     """Serve a worker's pages. The port is bound when this returns. Raises CannotListen, with nothing left open."""
     running = Running()
     settings = face.settings
-    app = web.Application(middlewares=[_errors])
+    requests: metrics.Requests = Counter()
+    app = web.Application(middlewares=[_outermost("web", requests)])
     json_pages.add_worker_pages(app, face)
     health.add_worker_health(app, face)
+    metrics.add_metrics(app, metrics.WorkerCollector(face, requests))
+    _add_ui("add_worker_routes", app, face)
     try:
         running.web_port = await running._add(
             app,
