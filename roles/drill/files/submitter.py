@@ -41,7 +41,9 @@ def submit(options: argparse.Namespace, number: int, log: Log) -> None:
     command += [f"--patience={options.patience_s:g}s", "--", "/bin/sh", options.run, options.ran, key, f"{options.work_s:g}"]
     begin = time.monotonic()
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=options.patience_s + 30, check=False, stdin=subprocess.DEVNULL)
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=options.patience_s + 30, check=False, stdin=subprocess.DEVNULL
+        )
         said = done.stdout.strip()
         error = None if done.returncode == 0 and said else (done.stderr.strip() or said or f"exit code {done.returncode}")[-500:]
         driver = said.splitlines()[-1] if error is None else None
