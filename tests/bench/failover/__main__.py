@@ -206,7 +206,8 @@ def main() -> int:
             run_apache(bench, rows, scratch)
         run_sparkd(bench, rows, scratch)
     shown = [row for row in bench.rows.values() if row.apache or row.sparkd or row.failed]
-    about = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, {time.strftime('%Y-%m-%d')}, load {os.getloadavg()[2]:.1f} (15 min)"
+    about = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, {time.strftime('%Y-%m-%d')}"
+    about += f", load {os.getloadavg()[2]:.1f} (15 min)"
     table = f"{about}; {time.monotonic() - BEGAN:.0f} s in all\n\n{text(shown)}\n"
     print(f"\n{table}")
     if given.out:
