@@ -1,4 +1,4 @@
-"""Many clients at once that submit over REST, each on a connection of its own: load.py PORT CLIENTS SECONDS. Prints submissions per second."""
+"""Many clients at once that submit over REST, a connection each: load.py PORT CLIENTS SECONDS. Prints submissions per second."""
 
 from __future__ import annotations
 
