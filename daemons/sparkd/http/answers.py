@@ -77,7 +77,7 @@ async def read_body(request: web.Request, limit: int, timeout_s: float = BODY_TI
 def parse_json(body: bytes) -> Any:
     """Return the body as JSON. Raises BadBody; the text never repeats the body, which may hold secrets."""
     try:
-        return _checked(json.loads(body, parse_constant=_no_constant), JSON_DEPTH)
+        return _checked(json.loads(body.decode(), parse_constant=_no_constant), JSON_DEPTH)
     except UnicodeDecodeError:
         raise BadBody(400, "The request's body is not UTF-8.") from None
     except json.JSONDecodeError as error:

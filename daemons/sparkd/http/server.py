@@ -12,6 +12,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.typedefs import Handler, Middleware
 
 from . import api, health, json_pages, metrics, rest
@@ -27,12 +28,33 @@ WEB_CONNECTIONS = 512
 IDLE_S = 30.0
 #: Seconds that `close` lets requests under way end in.
 CLOSE_S = 0.5
+#: Seconds that the rest of a body that nobody wants is read and dropped, so that the client sees the answer and no reset.
+LINGER_S = 1.0
 #: Bytes of the request line, and of one header field. Tokens fit.
 LINE_LIMIT = 8190
 BUSY = (
     b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain\r\nContent-Length: 22\r\n"
     b"Retry-After: 1\r\nConnection: close\r\n\r\nToo many connections.\n"
 )
+
+
+_protocol_log = logging.getLogger(__name__ + ".protocol")
+
+
+def _brief(record: logging.LogRecord) -> bool:
+    """Make one line of what aiohttp says of bytes that are no HTTP: anyone can send those, and nothing is wrong here."""
+    error = record.exc_info[1] if record.exc_info else None
+    if isinstance(error, HttpProcessingError):
+        where, record.exc_info = record.args, None
+        record.levelno, record.levelname = logging.INFO, "INFO"
+        record.msg, record.args = (
+            "event=http_malformed source=%s why=%s",
+            (where[0] if isinstance(where, tuple) and where else "", error.code),
+        )
+    return True
+
+
+_protocol_log.addFilter(_brief)
 
 
 class CannotListen(OSError):
@@ -62,7 +84,8 @@ class Running:
             handle_signals=False,
             shutdown_timeout=CLOSE_S,
             keepalive_timeout=IDLE_S,
-            lingering_time=2.0,
+            lingering_time=LINGER_S,
+            logger=_protocol_log,
             max_line_size=LINE_LIMIT,
             max_field_size=LINE_LIMIT,
             auto_decompress=False,

@@ -113,9 +113,9 @@ def counts(cluster: Cluster) -> Counts:
     """Count."""
     alive = [worker for worker in cluster.workers.values() if worker.state is WorkerState.ALIVE]
     return Counts(
-        Counter(worker.state.value for worker in cluster.workers.values()),
-        Counter(row.state.value for group in (cluster.drivers, cluster.completed_drivers) for row in group.values()),
-        Counter(row.state.value for group in (cluster.applications, cluster.completed_applications) for row in group.values()),
+        dict(Counter(worker.state.value for worker in cluster.workers.values())),
+        dict(Counter(row.state.value for group in (cluster.drivers, cluster.completed_drivers) for row in group.values())),
+        dict(Counter(row.state.value for group in (cluster.applications, cluster.completed_applications) for row in group.values())),
         cluster.waiting_count,
         sum(worker.info.cores for worker in alive),
         sum(worker.cores_used for worker in alive),
