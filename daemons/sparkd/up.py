@@ -36,6 +36,8 @@ START_TIMEOUT_S = 60.0
 #: Below Linux's range for outgoing connections, so that none of those takes a port between choosing and binding.
 PORTS = (20000, 32000)
 NODE = "/spark"
+#: So many deaths in a row, each within seconds of a start: waiting will not help.
+HOPELESS = 4
 
 
 class UpError(Exception):
@@ -505,6 +507,9 @@ class LocalCluster:
             refused = next((child for child in self.children.values() if child.refused), None)
             if refused:
                 raise UpError(f"{refused.name} does not start: {refused.tail(1)}")
+            dying = next((child for child in self.children.values() if child.short_lives > HOPELESS), None)
+            if dying:
+                raise UpError(f"{dying.name} ends again and again ({dying.log}): {dying.tail(1)}")
             states = self.statuses()
             alive = [name for name, status in states.items() if status == "ALIVE"]
             if len(alive) == 1 and self._alive_workers(alive[0]) >= wanted:

@@ -41,6 +41,7 @@ class Child:
         self.directory = directory
         self.log = directory / f"{name}.log"
         self.starts = 0
+        self.short_lives = 0  # deaths in a row, each soon after a start
         self.refused = False  # it ended with exit code 2: it will not take its configuration, and is not started again
         self._environ = dict(environ)
         self._told = told
@@ -110,7 +111,9 @@ class Child:
                 self._wanted.clear()
                 return
             self._told(f"{self.name} ended ({_how(code)}); starting it again")
-            pause = delay if time.monotonic() - began > STEADY_S else min(last, pause * 2)
+            steady = time.monotonic() - began > STEADY_S
+            self.short_lives = 0 if steady else self.short_lives + 1
+            pause = delay if steady else min(last, pause * 2)
             time.sleep(pause)
             with self._lock:
                 if not self._wanted.is_set():
