@@ -15,8 +15,14 @@ def make_engine(settings: RecoverySettings) -> Engine:
             from .zookeeper import ZookeeperEngine
 
             return ZookeeperEngine(settings)
-        case "FILESYSTEM" | "NONE":
-            raise Misconfigured(f"spark.deploy.recoveryMode={settings.mode} is not there yet")
+        case "FILESYSTEM":
+            from .filesystem import FilesystemEngine
+
+            return FilesystemEngine(settings)
+        case "NONE":
+            from .none import NoneEngine
+
+            return NoneEngine(settings)
         case "CUSTOM":
             return _custom(settings)
 
