@@ -110,7 +110,7 @@ class Connection:
             self._received += 1
             try:
                 message = decode(_parse(body))
-            except ValueError as error:  # Malformed among them
+            except ValueError as error:  # CodecError among them
                 raise ProtocolError(str(error)) from error
             if not isinstance(message, Unknown):
                 return message

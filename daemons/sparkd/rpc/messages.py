@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ..coordination.api import MasterAddress
+from ..core import codec
 from ..core.values import ApplicationDescription, DriverDescription, Epoch, Json, ProcessRef, ProcessReport, WorkerInfo
-from .typed import Malformed, from_json, to_json
 
 # Worker to master
 
@@ -169,13 +169,13 @@ class Unknown:
 
 def encode(message: Message) -> dict[str, Json]:
     """Return the message as a JSON object."""
-    return {"t": message.t, **to_json(message)}
+    return {"t": message.t, **codec.encode(message)}
 
 
 def decode(body: Json) -> Message | Unknown:
-    """Return the message that a JSON object tells of. Raises Malformed."""
+    """Return the message that a JSON object tells of. Raises CodecError."""
     name = body.get("t") if isinstance(body, dict) else None
     if not isinstance(name, str):
-        raise Malformed("not a message")
+        raise codec.CodecError("not a message")
     kind = _KINDS.get(name)
-    return Unknown(name[:40]) if kind is None else from_json(kind, body)
+    return Unknown(name[:40]) if kind is None else codec.decode(kind, body)
