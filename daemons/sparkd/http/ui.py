@@ -93,7 +93,7 @@ class MasterPages:
                 "totals": ui_views.totals(view),
                 "workers": page(found.workers, "workers"),
                 "queue": queue,
-                "why": {row.id: tuple(cluster.explain(row.id)) for row in queue.rows},
+                "why": {row.id: ui_views.reasons(cluster, row.id) for row in queue.rows},
                 "drivers": view.driver_rows(page(found.drivers, "drivers")),
                 "apps": view.application_rows(page(found.applications, "apps")),
                 "ended": view.driver_rows(page(found.completed_drivers, "ended", ui_views.HISTORY_ROWS)),
@@ -115,7 +115,7 @@ class MasterPages:
                 "No such driver",
                 f"No driver has the id {ui_format.shorten(driver_id, 100)!r}, or it ended so long ago that it is forgotten.",
             )
-        return self._answer(request, "driver.html.j2", {"driver": row, "why": tuple(cluster.explain(driver_id))})
+        return self._answer(request, "driver.html.j2", {"driver": row, "why": ui_views.reasons(cluster, driver_id)})
 
     async def application(self, request: web.Request) -> web.Response:
         """One application: /app/?appId=."""
@@ -131,20 +131,20 @@ class MasterPages:
                 "No such application",
                 f"No application has the id {ui_format.shorten(app_id, 100)!r}, or it ended so long ago that it is forgotten.",
             )
-        return self._answer(request, "app.html.j2", {"app": row, "why": tuple(cluster.explain(app_id))})
+        return self._answer(request, "app.html.j2", {"app": row, "why": ui_views.reasons(cluster, app_id)})
 
     def _not_leading(self, request: web.Request) -> web.Response:
         return self.message(request, HTTPStatus.SERVICE_UNAVAILABLE, "Not the leader", "Only the leader knows drivers and applications.")
 
     async def kill_driver(self, request: web.Request) -> web.Response:
-        """Form of a kill button, POST /driver/kill/ with id and terminate."""
+        """Form of a kill button, POST /driver/kill/ with id and terminate; giveUp=true is sparkd's own."""
         return await self._kill(request, "driverId", self.face.kill_driver)
 
     async def kill_application(self, request: web.Request) -> web.Response:
         """Form of a kill button, POST /app/kill/ with id and terminate."""
-        return await self._kill(request, "appId", self.face.kill_application)
+        return await self._kill(request, "appId", lambda app_id, _: self.face.kill_application(app_id))
 
-    async def _kill(self, request: web.Request, parameter: str, kill: Callable[[str], Awaitable[Answer]]) -> web.Response:
+    async def _kill(self, request: web.Request, parameter: str, kill: Callable[[str, bool], Awaitable[Answer]]) -> web.Response:
         why = ui_guard.refused_as_foreign(request.headers)
         if why is not None:
             return self.message(request, HTTPStatus.FORBIDDEN, "Not from here", f"{why} Nothing was done.")
@@ -159,16 +159,14 @@ class MasterPages:
                 request, HTTPStatus.BAD_REQUEST, "Incomplete", "The form needs the fields id and terminate=true. Nothing was done."
             )
         try:
-            answer = await kill(wanted)
+            answer = await kill(wanted, form.get("giveUp", [""])[0] == "true")
         except NotAlive as error:
             return self.message(request, HTTPStatus.SERVICE_UNAVAILABLE, "Not the leader", f"{error}. Nothing was done.")
         except NotDurable as error:
             return self.message(request, HTTPStatus.SERVICE_UNAVAILABLE, "It could not be stored", f"{error} Try again.")
         if not answer.ok:
             return self.message(request, HTTPStatus.CONFLICT, "Nothing was done", answer.message)
-        raise web.HTTPSeeOther(
-            f"{'' if request.path.endswith('/') else request.path.split('/')[1] + '/'}../?{parameter}={quote(wanted, safe='')}"
-        )
+        raise web.HTTPSeeOther(f"{'../' if request.path.endswith('/') else './'}?{parameter}={quote(wanted, safe='')}")
 
     async def decommission(self, request: web.Request) -> web.Response:
         """POST /workers/kill?host=a&host=b, for scripts. Codes are Spark's: 404 when no worker is there, 405 when not allowed."""

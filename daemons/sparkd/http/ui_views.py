@@ -189,6 +189,18 @@ def find_application(cluster: Cluster, app_id: str) -> ApplicationRow | None:
     return application_row(application, _worker_of(cluster, wanted))
 
 
+def reasons(cluster: Cluster, entity_id: str) -> tuple[str, ...]:
+    """Return why something is as it is, in the core's sentences, without what the page says already: the headline and the story.
+
+    Nothing for what is final: its message and exit code are on the page.
+    """
+    entity = cluster.driver(entity_id) or cluster.application(entity_id)
+    if entity is None or entity.state.final:
+        return ()
+    said = cluster.explain(entity_id)
+    return said[1 : len(said) - len(entity.story)]
+
+
 def _worker_of(cluster: Cluster, wanted: set[str]) -> dict[str, WorkerRow]:
     return {worker_id: worker_row(cluster.workers[worker_id]) for worker_id in wanted if worker_id in cluster.workers}
 

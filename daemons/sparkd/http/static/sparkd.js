@@ -181,6 +181,7 @@
     if (source) source.close();
     source = new EventSource(`${root}live?since=${body.dataset.version}`);
     source.onmessage = (event) => heard(JSON.parse(event.data));
+    source.onopen = () => mark(true);
     source.onerror = lost;
   }
 
@@ -212,7 +213,7 @@
     const no = document.createElement("button");
     no.textContent = "Cancel";
     const yes = document.createElement("button");
-    yes.textContent = "Kill";
+    yes.textContent = form.dataset.do || "Kill";
     yes.className = "danger";
     yes.id = "kill-yes";
     row.append(no, yes);
