@@ -15,8 +15,6 @@ from ..core.values import Epoch, Json
 BODY_LIMIT = 2 * RECORD_LIMIT
 #: Seconds in which a body must have arrived.
 BODY_TIMEOUT_S = 20.0
-#: Nesting that is looked at; deeper is malformed (the parser would end in RecursionError).
-JSON_DEPTH = 32
 
 NO_STORE = {"Cache-Control": "no-store"}
 
@@ -74,33 +72,38 @@ async def read_body(request: web.Request, limit: int, timeout_s: float = BODY_TI
     return bytes(body)
 
 
+def _no_constant(name: str) -> Json:
+    raise ValueError(name)
+
+
+_DECODER = json.JSONDecoder(parse_constant=_no_constant)
+
+
 def parse_json(body: bytes) -> Any:
     """Return the body as JSON. Raises BadBody; the text never repeats the body, which may hold secrets."""
     try:
-        return _checked(json.loads(body.decode(), parse_constant=_no_constant), JSON_DEPTH)
+        found = _DECODER.decode(body.decode())
+        if b"\\u" in body:
+            _check_texts(found)
+        return found
     except UnicodeDecodeError:
         raise BadBody(400, "The request's body is not UTF-8.") from None
     except json.JSONDecodeError as error:
         raise BadBody(400, f"The request's body is not JSON: {error.msg} at line {error.lineno} column {error.colno}.") from None
     except (RecursionError, ValueError):  # too deep, an integer of thousands of digits, NaN
-        raise BadBody(400, "The request's body is not JSON that can be read: too deep, or a number that is none.") from None
+        raise BadBody(
+            400, "The request's body is not JSON that can be read: too deep, half a character, or a number that is none."
+        ) from None
 
 
-def _no_constant(name: str) -> Json:
-    raise ValueError(name)
-
-
-def _checked(value: Json, depth: int) -> Json:
-    """Refuse what is deeper than `depth` and strings that no UTF-8 can carry (lone surrogates)."""
-    if depth < 0:
-        raise ValueError("too deep")
+def _check_texts(value: Json) -> None:
+    """Refuse strings that no UTF-8 can carry: lone surrogates, which only escapes can make."""
     if isinstance(value, str):
         value.encode()  # UnicodeEncodeError is a ValueError
     elif isinstance(value, dict):
         for key, item in value.items():
             key.encode()
-            _checked(item, depth - 1)
+            _check_texts(item)
     elif isinstance(value, list):
         for item in value:
-            _checked(item, depth - 1)
-    return value
+            _check_texts(item)

@@ -120,15 +120,15 @@ def _optional(body: Mapping[str, Json], name: str) -> str | None:
 
 def _scalar(value: Json, name: str) -> str:
     """Return a string; numbers and booleans become one, as Jackson does it."""
+    if type(value) is str and "\0" not in value:
+        return value
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int | float):
         return str(value)
-    if not isinstance(value, str):
-        raise _malformed(_INVALID, f"Field '{name}' is not a string.")
-    if "\0" in value:
+    if isinstance(value, str):
         raise _malformed(_INVALID, f"Field '{name}' has a NUL byte, which no process can be given.")
-    return value
+    raise _malformed(_INVALID, f"Field '{name}' is not a string.")
 
 
 def _list(body: Mapping[str, Json], name: str) -> tuple[str, ...]:
