@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+import json
+from typing import Any, cast
 
 import pytest
 from http_faces import ME, OTHER, WORKER, Client, FakeMaster, FakeWorker, Reply, report, serve
 
 from sparkd.coordination.api import SetAside
+from sparkd.core.cluster import Cluster
 from sparkd.core.events import SubmitDriver, WorkerRegistered
 from sparkd.core.states import MasterStatus
 from sparkd.core.values import DriverDescription, ProcessRef, ProcessReport
 from sparkd.http.api import BadDescription, parse_description
+from sparkd.http.json_pages import StateCache
 
 API = "/sparkd/v1"
 ALL: dict[str, Any] = {
@@ -236,6 +239,49 @@ def test_json_of_the_web_port_reads_the_status_at_every_answer() -> None:
         assert (await client.web("/json")).json["status"] == "ALIVE"
 
     serve(face, talk)
+
+
+class Encoded:
+    """A cluster whose encoding costs CPU time; counts how often it is asked."""
+
+    def __init__(self, cost_s: float) -> None:
+        self.cost_s, self.cpu, self.now, self.asked = cost_s, 0.0, 100.0, 0
+        self.cache = StateCache(lambda: self.now, lambda: self.cpu)
+
+    def json_state(self) -> dict[str, object]:
+        self.asked += 1
+        self.cpu += self.cost_s
+        return {"cores": self.asked, "status": "ALIVE", "url": "x"}
+
+    def cores(self, version: int) -> int:
+        text = self.cache.text(cast(Cluster, self), version)
+        assert '"status"' not in text and '"url"' not in text
+        return int(json.loads("{" + text + "}")["cores"])
+
+
+def test_a_small_state_is_always_fresh_and_encoded_once_for_each_version() -> None:
+    cluster = Encoded(0.001)
+    assert [cluster.cores(version) for version in (1, 1, 2, 2, 3)] == [1, 1, 2, 2, 3]
+    cluster.now += 1.0  # heartbeats go on without a version
+    assert cluster.cores(3) == 4
+
+
+def test_a_large_state_takes_at_most_a_fifth_of_the_time() -> None:
+    cluster = Encoded(0.05)
+    seen = []
+    for version in range(40):  # every 50 ms, always changed: 2 s
+        seen.append(cluster.cores(version))
+        cluster.now += 0.05
+    assert seen == sorted(seen)
+    assert cluster.asked == 10
+
+
+def test_nothing_of_an_earlier_term_is_shown() -> None:
+    first, second = Encoded(0.05), Encoded(0.05)
+    second.asked = 10
+    assert first.cores(1) == 1
+    second.cache = first.cache
+    assert second.cores(1) == 11
 
 
 def test_a_worker_page() -> None:
