@@ -156,6 +156,7 @@ class Worker:
     async def _stop(self) -> None:
         """End all processes, and tell the leader of it while there is one."""
         self._stopping = True
+        self._decommission("it stops")  # first, so that what is relaunched goes elsewhere
         await self._pool.stop("the worker was stopped", self.settings.driver_terminate_timeout_s + KILL_GRACE_S)
         self._send_entries()
         until = time.monotonic() + LAST_WORDS_S

@@ -19,8 +19,8 @@ import urllib.parse
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..core import codec
 from ..core.values import Epoch, Json, ProcessRef
-from ..rpc.typed import Malformed, from_json, to_json
 from .keeper import write_json
 
 JSON_LIMIT = 8 * 1024 * 1024  # bytes
@@ -121,10 +121,10 @@ class State:
 def load_state(layout: Layout) -> State | None:
     """Return what is stored, None for a new directory. Raises WorkDirError: a worker that forgot its epoch would obey a deposed leader."""
     try:
-        return from_json(State, read_json(layout.state))
+        return codec.decode(State, read_json(layout.state))
     except FileNotFoundError:
         return None
-    except (OSError, Malformed, ValueError) as error:
+    except (OSError, ValueError) as error:
         raise WorkDirError(
             f"{layout.state} cannot be read ({error}); if the worker may forget its cluster and its processes: "
             f"sparkd reset-worker --work-dir {layout.root}"
@@ -133,7 +133,7 @@ def load_state(layout: Layout) -> State | None:
 
 def save_state(layout: Layout, state: State) -> None:
     """Store it, atomically and durably. Raises OSError."""
-    write_json(str(layout.control), layout.state.name, to_json(state))
+    write_json(str(layout.control), layout.state.name, codec.encode(state))
 
 
 def read_json(path: Path) -> Json:

@@ -26,8 +26,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..core import codec
 from ..core.values import Json, ProcessRef, ProcessReport
-from ..rpc.typed import Malformed, from_json, to_json
 
 log = logging.getLogger(__name__)
 
@@ -56,10 +56,10 @@ class Contents:
     intents: dict[ProcessRef, str] = field(default_factory=dict)  # ends of processes that were never known here
 
     def apply(self, record: dict[str, Any]) -> None:
-        """Take one record. Raises Malformed, KeyError, TypeError."""
+        """Take one record. Raises ValueError, KeyError, TypeError."""
         kind = record["k"]
         if kind in ("entry", "known"):
-            report = from_json(ProcessReport, record["r"])
+            report = codec.decode(ProcessReport, record["r"])
             before = self.known.get(report.ref)
             end = before.end if before else self.intents.pop(report.ref, "")
             self.known[report.ref] = Known(report, float(record.get("w", 0.0)), end)
@@ -71,40 +71,42 @@ class Contents:
             self.next_seq = max(self.next_seq, self.acknowledged + 1)
             self.entries = {seq: report for seq, report in self.entries.items() if seq > self.acknowledged}
         elif kind == "end":
-            ref = from_json(ProcessRef, record["ref"])
+            ref = codec.decode(ProcessRef, record["ref"])
             known = self.known.get(ref)
             if known is not None:
                 known.end = known.end or str(record["why"])
             else:
                 self.intents[ref] = str(record["why"])
         elif kind == "forget":
-            self.known.pop(from_json(ProcessRef, record["ref"]), None)
+            ref = codec.decode(ProcessRef, record["ref"])
+            if all(entry.ref != ref for entry in self.entries.values()):  # never before the leader knows
+                self.known.pop(ref, None)
         elif kind == "next":
             self.next_seq = max(self.next_seq, int(record["seq"]))
         else:
-            raise Malformed("a record of an unknown kind")
+            raise ValueError("a record of an unknown kind")
 
     def compacted(self) -> list[dict[str, Json]]:
         """Return the fewest records that say the same."""
         records: list[dict[str, Json]] = [{"k": "next", "seq": self.next_seq}, {"k": "ack", "seq": self.acknowledged}]
         last = {known.report.seq for known in self.known.values()}
-        records += [{"k": "entry", "r": to_json(report)} for seq, report in self.entries.items() if seq not in last]
+        records += [{"k": "entry", "r": codec.encode(report)} for seq, report in self.entries.items() if seq not in last]
         for ref, known in self.known.items():
             kind = "entry" if known.report.seq in self.entries else "known"
-            records.append({"k": kind, "r": to_json(known.report), "w": known.wait_s})
+            records.append({"k": kind, "r": codec.encode(known.report), "w": known.wait_s})
             if known.end:
-                records.append({"k": "end", "ref": to_json(ref), "why": known.end})
-        records += [{"k": "end", "ref": to_json(ref), "why": why} for ref, why in self.intents.items()]
+                records.append({"k": "end", "ref": codec.encode(ref), "why": known.end})
+        records += [{"k": "end", "ref": codec.encode(ref), "why": why} for ref, why in self.intents.items()]
         return records
 
 
-def encode(record: dict[str, Json]) -> bytes:
+def to_line(record: dict[str, Json]) -> bytes:
     """Return the line of a record."""
     body = json.dumps(record, separators=(",", ":")).encode()
     return b"%08x %s\n" % (zlib.crc32(body), body)
 
 
-def decode(line: bytes) -> dict[str, Any] | None:
+def from_line(line: bytes) -> dict[str, Any] | None:
     """Return the record of a line, None if it is damaged."""
     if len(line) < 10 or len(line) > LINE_LIMIT or line[8:9] != b" ":
         return None
@@ -122,12 +124,12 @@ def parse(raw: bytes) -> tuple[Contents, int, int]:
     contents, good, bad, pending, position = Contents(), 0, 0, 0, 0
     for line in raw.split(b"\n")[:-1]:
         position += len(line) + 1
-        record = decode(line)
+        record = from_line(line)
         try:
             if record is None:
-                raise Malformed("damaged")
+                raise ValueError("damaged")
             contents.apply(record)
-        except (Malformed, KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError):
             pending += 1
             continue
         bad, pending = bad + pending, 0
@@ -175,12 +177,12 @@ class Journal:
         """Store a start or an exit and return it with its number. Raises OSError; then nothing is stored."""
         numbered = dataclasses.replace(report, seq=self._seq)
         self._seq += 1
-        await self._add([{"k": "entry", "r": to_json(numbered), "w": wait_s}])
+        await self._add([{"k": "entry", "r": codec.encode(numbered), "w": wait_s}])
         return numbered
 
     async def end(self, ref: ProcessRef, why: str) -> None:
         """Store that a process is to be ended. Raises OSError."""
-        await self._add([{"k": "end", "ref": to_json(ref), "why": why[:1000]}])
+        await self._add([{"k": "end", "ref": codec.encode(ref), "why": why[:1000]}])
 
     def acknowledge(self, seq: int) -> None:
         """Note that the leader has everything up to seq. Written soon: until then a crash costs no more than a replay."""
@@ -198,7 +200,7 @@ class Journal:
 
     async def forget(self, refs: Iterable[ProcessRef]) -> None:
         """Remember ended processes no longer. Raises OSError."""
-        await self._add([{"k": "forget", "ref": to_json(ref)} for ref in refs])
+        await self._add([{"k": "forget", "ref": codec.encode(ref)} for ref in refs])
 
     async def renumber(self, above: int) -> None:
         """Number what is not acknowledged above this: the leader knows higher numbers than a journal that was lost. Raises OSError."""
@@ -250,7 +252,7 @@ class Journal:
 
     def _write(self, records: list[dict[str, Json]]) -> None:
         """Append, all or nothing. Raises OSError."""
-        data = b"".join(map(encode, records))
+        data = b"".join(map(to_line, records))
         try:
             done = 0
             while done < len(data):
@@ -267,7 +269,7 @@ class Journal:
         if self._size < COMPACT_BYTES:
             return
         records = self.contents.compacted()
-        if self._size < 4 * sum(len(encode(record)) for record in records):
+        if self._size < 4 * sum(len(to_line(record)) for record in records):
             return
         try:
             await asyncio.get_running_loop().run_in_executor(self._thread, self._rewrite, records)
@@ -277,7 +279,7 @@ class Journal:
     def _rewrite(self, records: list[dict[str, Json]]) -> None:
         """Replace the file. Raises OSError; then the old one goes on."""
         temporary = self.path.with_name(self.path.name + ".tmp")
-        data = b"".join(map(encode, records))
+        data = b"".join(map(to_line, records))
         fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
         try:
             done = 0

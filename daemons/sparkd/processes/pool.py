@@ -22,8 +22,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
+from ..core import codec
 from ..core.values import ApplicationDescription, DriverDescription, Json, ProcessRef, ProcessReport
-from ..rpc.typed import Malformed, from_json, to_json
 from ..settings import WorkerSettings
 from . import launch as launching
 from .fetch import FetchError, fetch
@@ -197,8 +197,8 @@ class Pool:
                 continue
             try:
                 body = read_json(attempt / "launch.json")
-                ref = from_json(ProcessRef, body["ref"])
-            except (OSError, ValueError, Malformed, KeyError, TypeError):
+                ref = codec.decode(ProcessRef, body["ref"])
+            except (OSError, ValueError, KeyError, TypeError):
                 continue  # over: launch.json goes with the end
             if ref in self.journal.contents.known:
                 continue
@@ -240,7 +240,7 @@ class Pool:
         try:
             try:
                 if held.description is not None:
-                    body: Json = {"ref": to_json(held.ref), "description": to_json(held.description)}
+                    body: Json = {"ref": codec.encode(held.ref), "description": codec.encode(held.description)}
                     await asyncio.to_thread(write_private, attempt / "launch.json", body)
                     await asyncio.to_thread(write_private, attempt / "about.json", launching.for_people(held.description))
                 held.report = await self.journal.entry(held.report)
@@ -490,8 +490,8 @@ class Pool:
 
     def _stored(self, ref: ProcessRef) -> DriverDescription | None:
         try:
-            return from_json(DriverDescription, read_json(self.layout.attempt(ref) / "launch.json")["description"])
-        except (OSError, ValueError, Malformed, KeyError, TypeError):
+            return codec.decode(DriverDescription, read_json(self.layout.attempt(ref) / "launch.json")["description"])
+        except (OSError, ValueError, KeyError, TypeError):
             return None
 
 
