@@ -351,6 +351,8 @@ def _serve(book: Book, application: Application, profile_id: int, shape: Shape, 
         for share in split_executors(wanted, cores):
             _launch(book, application, worker, profile_id, share, wanted.memory_mb, now)
             launched += 1
+        if cores:
+            book.sync_capacity(worker)
     if launched:
         book.move_application(application, ApplicationEvent.GRANTED, now)
         book.touch("application", application.id)
@@ -363,7 +365,6 @@ def _launch(book: Book, application: Application, worker: Worker, profile_id: in
     application.next_executor += 1
     application.attach(executor)
     worker.occupy(executor.ref, cores, memory_mb)
-    book.sync_capacity(worker)
     book.touch("executor", f"{application.id}.{executor.id}")
     book.note(f"executor {executor.ref}", "-", executor.state, f"given to {worker.id}: {cores} cores, {memory_mb} MiB")
     book.counters["launched_executors"] += 1
