@@ -248,6 +248,7 @@ class FilesystemEngine(Engine):
         self._tell().on_misconfigured(error)
 
     def _renewed(self, sent: float) -> None:
+        self._suspend_when_due()
         self._lease = self._lease.renewed(sent, SESSION_S)
         if self._suspended and self.lease_left_s() > 0:
             self._suspended = False

@@ -81,8 +81,14 @@ class MemoryEnsemble:
         engine.latch_lost()
 
     def suspend(self, engine: MemoryEngine) -> None:
-        """Cut it off from its server."""
+        """Cut it off from its server. Its session ends when that lasts as long as a session."""
         engine.cut = True
+        engine.cuts += 1
+        asyncio.get_running_loop().call_later(self.session_s, self._time_out, engine, engine.cuts)
+
+    def _time_out(self, engine: MemoryEngine, cut: int) -> None:
+        if engine.cut and engine.cuts == cut:
+            self.expire(engine)
 
     def resume(self, engine: MemoryEngine) -> None:
         """Undo suspend: it reconnects."""
@@ -103,9 +109,12 @@ class MemoryEngine(Engine):
 
     _numbers = itertools.count(1)
 
-    def __init__(self, ensemble: MemoryEnsemble | None = None) -> None:
+    def __init__(self, ensemble: MemoryEnsemble | None = None, clock: Callable[[], float] | None = None) -> None:
+        """clock: this master's own, the ensemble's when not given."""
         self.ensemble = ensemble or MemoryEnsemble()
+        self.clock = clock or self.ensemble.clock
         self.cut = False
+        self.cuts = 0
         self.losses: list[str] = []
         self.number = next(self._numbers)
         self._me = MasterAddress("", 0)
@@ -132,8 +141,8 @@ class MemoryEngine(Engine):
         self._task = asyncio.create_task(self._run())
 
     def lease_left_s(self) -> float:
-        """As of the ensemble's clock."""
-        return self._lease.left(self.ensemble.clock()) if self._epoch is not None else 0.0
+        """As of its clock."""
+        return self._lease.left(self.clock()) if self._epoch is not None else 0.0
 
     async def load(self) -> Loaded:
         """Read everything."""
@@ -180,7 +189,7 @@ class MemoryEngine(Engine):
             if self.ensemble.refuse:
                 raise StoreUnavailable(self.ensemble.refuse)
             if self.ensemble.commit[0] != request_id or loss != "looked up":
-                sent = self.ensemble.clock()
+                sent = self.clock()
                 for put in puts:
                     key = (put.key[0], records.node_name(put.key[1]))
                     if put.raw is None:
@@ -287,11 +296,10 @@ class MemoryEngine(Engine):
 
     def _step(self) -> None:
         """Look once: renew, suspend, resume, rejoin, lead."""
-        reachable = not self.cut and self.ensemble.quorum
-        if not reachable:
-            if self._epoch is not None and not self._suspended and self.lease_left_s() <= 0:
-                self._suspended = True
-                self._tell().on_suspended("no answer within the lease")
+        if self._epoch is not None and not self._suspended and self.lease_left_s() <= 0:
+            self._suspended = True
+            self._tell().on_suspended("no answer within the lease")
+        if self.cut or not self.ensemble.quorum:
             return
         if self._lost_session or (self._latch is not None and self._latch not in self.ensemble.latches):
             why = "the session is lost" if self._lost_session else "the latch was deleted"
@@ -307,7 +315,7 @@ class MemoryEngine(Engine):
             self.ensemble.latches.append(self._latch)
             self.ensemble.changed()
         if self._epoch is not None:
-            self._renew(self.ensemble.clock())
+            self._renew(self.clock())
             if self._suspended:
                 self._suspended = False
                 self._tell().on_resumed()
@@ -318,7 +326,7 @@ class MemoryEngine(Engine):
             self._epoch = Epoch(mark.cluster_id, mark.floor + self._latch.czxid)
             self._elections += 1
             self.ensemble.commit = (self.ensemble.commit[0], self._epoch.number)
-            self._renew(self.ensemble.clock())
+            self._renew(self.clock())
             self._tell().on_elected(self._epoch)
         address = leader._me if leader is not None else None
         if address != self._leader:

@@ -242,6 +242,7 @@ class ZookeeperEngine(Engine):
         term = self._term
         if latch != self._latch or term is None:
             return
+        self._suspend_when_due()  # a pause that nobody has noticed yet was one all the same
         self._lease = self._lease.renewed(sent, self._zk().session_s)
         if term.suspended and self.lease_left_s() > 0:
             # The latch was there all the time and the lowest: nobody else can have led.
@@ -259,11 +260,12 @@ class ZookeeperEngine(Engine):
     def _lease_due(self) -> None:
         """Suspend when the lease is over; else look again when it would be."""
         self._lease_timer = None
+        self._suspend_when_due()
+        self._arm_lease_timer()
+
+    def _suspend_when_due(self) -> None:
         term = self._term
-        if term is None or term.suspended:
-            return
-        if self.lease_left_s() > 0:
-            self._arm_lease_timer()
+        if term is None or term.suspended or self.lease_left_s() > 0:
             return
         term.suspended = True
         why = "no quorum write was answered within the lease"
