@@ -40,6 +40,8 @@ log = logging.getLogger(__name__)
 RECORD_RESERVE = 32 * 1024
 #: Seconds that requests under way have to be answered in before a hand-over.
 FINISH_S = 0.15
+#: Seconds until a lease that is over is looked at again.
+LOOK_S = 0.1
 #: Seconds that faces have to close in.
 CLOSE_S = 0.15
 #: Seconds that releasing the latch may take before the process ends without it; its session does the rest.
@@ -78,6 +80,7 @@ class Master:
         self._since_ms = time.time_ns() // 1_000_000
         self._version = 1
         self._changed: asyncio.Event = asyncio.Event()
+        self._looking: asyncio.TimerHandle | None = None
 
     # Life
 
@@ -127,6 +130,8 @@ class Master:
         log.info("event=stopped")
 
     async def _close_faces(self) -> None:
+        if self._looking is not None:
+            self._looking.cancel()
         if self._control is not None:
             await self._control.close()
         if self._pages is not None:
@@ -276,7 +281,25 @@ class Master:
         term = self._term
         if term is not None and term.pipeline is not None and self.status() is MasterStatus.ALIVE:
             return msg.Leading(term.epoch)
+        if term is not None and not term.suspended:
+            self._look_again()
         return msg.Standby(self.leader())
+
+    def _look_again(self) -> None:
+        """The lease is over and the engine has not said so (yet). If it comes back, who was told STANDBY meanwhile is invited."""
+        if self._looking is None:
+            self._looking = asyncio.get_running_loop().call_later(LOOK_S, self._look)
+
+    def _look(self) -> None:
+        self._looking = None
+        term = self._term
+        if term is None or term.suspended or term.pipeline is None:
+            return  # on_elected, on_resumed and the term's own beginning tell everybody
+        if self.status() is MasterStatus.ALIVE:
+            self._sessions.invite(msg.Leading(term.epoch))
+            self._tell()
+        else:
+            self._look_again()
 
     def register(self, message: msg.Register) -> msg.FromMaster | None:
         """A worker told all it has."""
