@@ -6,7 +6,11 @@ ApplicationPage).
 
 from __future__ import annotations
 
+import time
+import weakref
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
 from typing import Any, TypeVar
@@ -14,7 +18,9 @@ from urllib.parse import quote
 
 from aiohttp import web
 
+from ..core.cluster import Cluster
 from ..core.effects import Answer
+from ..core.states import MasterStatus
 from . import ui_format, ui_guard, ui_views
 from .faces import MasterFace, NotAlive, NotDurable
 from .live import add_leader, add_live, master_says
@@ -23,6 +29,12 @@ from .ui_worker import add_worker_routes
 
 T = TypeVar("T")
 
+#: A page of a busy cluster is made again only after this many times what making it costs: at most a fifth of the leader's time.
+REST_FACTOR = 4.0
+#: Seconds that a page is good for when nothing has changed: the lease's rest and such are on it.
+SAME_S = 1.0
+PAGES_KEPT = 8
+
 __all__ = ["add_master_routes", "add_worker_routes"]
 
 
@@ -30,15 +42,36 @@ def add_master_routes(app: web.Application, face: MasterFace) -> None:
     """Add the master's pages, forms, static files and live updates."""
     web_settings = face.settings.web
     ui = MasterPages(face, Pages(web_settings, add_static(app)))
-    app.router.add_get("/", ui.index)
+    app.router.add_get("/", partial(ui.page, ui.index))
     for path, page in (("/app", ui.application), ("/driver", ui.driver)):
         app.router.add_get(path, with_slash)
-        app.router.add_get(path + "/", page)
+        app.router.add_get(path + "/", partial(ui.page, page))
     for path, form in (("/app/kill", ui.kill_application), ("/driver/kill", ui.kill_driver), ("/workers/kill", ui.decommission)):
         app.router.add_post(path, form)
         app.router.add_post(path + "/", form)
     add_live(app, partial(master_says, face), face.changed)
     add_leader(app, face)
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A page as it was made for somebody, and what it was made of. Times in s."""
+
+    status: MasterStatus
+    cluster: weakref.ref[Cluster] | None  # weak: a leader that is deposed forgets all at once
+    version: int
+    at_s: float
+    cost_s: float
+    body: bytes
+    headers: Mapping[str, str]
+    code: int
+
+    def serves(self, status: MasterStatus, cluster: Cluster | None, version: int, now_s: float) -> bool:
+        """Whether the next visitor may have it too: the same truth, or younger than REST_FACTOR times what another one would cost."""
+        if status is not self.status or cluster is not (self.cluster() if self.cluster is not None else None):
+            return False
+        age_s = now_s - self.at_s
+        return age_s < REST_FACTOR * self.cost_s or (version == self.version and age_s < SAME_S)
 
 
 class MasterPages:
@@ -47,6 +80,37 @@ class MasterPages:
     def __init__(self, face: MasterFace, pages: Pages) -> None:
         self.face = face
         self.pages = pages
+        self._made: OrderedDict[str, Made] = OrderedDict()
+
+    async def page(self, make: Callable[[web.Request], web.Response], request: web.Request) -> web.Response:
+        """Return a page that was true when its last byte was made; many visitors of a large, busy cluster share it."""
+        made = self._made.get(request.path_qs)
+        # A leader's page must not leave after the lease: the process may have been paused meanwhile. There is little to make the next time.
+        for _ in range(3):
+            status, begun_s = self.face.status(), time.monotonic()
+            if made is not None and made.serves(status, self.face.cluster(), self.face.version(), begun_s):
+                break
+            cluster, version = self.face.cluster(), self.face.version()
+            answer = make(request)
+            body = answer.body if isinstance(answer.body, bytes) else b""
+            done_s = time.monotonic()
+            made = Made(
+                status,
+                weakref.ref(cluster) if cluster is not None else None,
+                version,
+                done_s,
+                done_s - begun_s,
+                body,
+                answer.headers,
+                answer.status,
+            )
+            if self.face.status() is status and self.face.cluster() is cluster:
+                break
+        assert made is not None  # noqa: S101 the loop runs
+        self._made[request.path_qs] = made
+        while len(self._made) > PAGES_KEPT:
+            self._made.popitem(last=False)
+        return web.Response(body=made.body, status=made.code, headers=made.headers)
 
     def _answer(self, request: web.Request, template: str, values: Mapping[str, Any], status: int = 200) -> web.Response:
         head = ui_views.masthead(self.face)
@@ -70,7 +134,7 @@ class MasterPages:
         """Return a page that says why there is none."""
         return self._answer(request, "message.html.j2", {"heading": title, "text": text}, status)
 
-    async def index(self, request: web.Request) -> web.Response:
+    def index(self, request: web.Request) -> web.Response:
         """The status page."""
         cluster = self.face.cluster()
         view = ui_views.cluster_view(cluster) if cluster is not None else None
@@ -93,7 +157,7 @@ class MasterPages:
                 "totals": ui_views.totals(view),
                 "workers": page(found.workers, "workers"),
                 "queue": queue,
-                "why": {row.id: ui_views.reasons(cluster, row.id) for row in queue.rows},
+                "why": {row.id: ui_views.reasons(cluster, row.id) for row in queue.rows[: ui_views.EXPLAINED_ROWS]},
                 "drivers": view.driver_rows(page(found.drivers, "drivers")),
                 "apps": view.application_rows(page(found.applications, "apps")),
                 "ended": view.driver_rows(page(found.completed_drivers, "ended", ui_views.HISTORY_ROWS)),
@@ -101,7 +165,7 @@ class MasterPages:
             }
         return self._answer(request, "master.html.j2", values)
 
-    async def driver(self, request: web.Request) -> web.Response:
+    def driver(self, request: web.Request) -> web.Response:
         """One driver: /driver/?driverId=."""
         driver_id = request.query.get("driverId", "")
         cluster = self.face.cluster()
@@ -117,7 +181,7 @@ class MasterPages:
             )
         return self._answer(request, "driver.html.j2", {"driver": row, "why": ui_views.reasons(cluster, driver_id)})
 
-    async def application(self, request: web.Request) -> web.Response:
+    def application(self, request: web.Request) -> web.Response:
         """One application: /app/?appId=."""
         app_id = request.query.get("appId", "")
         cluster = self.face.cluster()

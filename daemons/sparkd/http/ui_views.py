@@ -20,9 +20,11 @@ from .faces import MasterFace
 T = TypeVar("T")
 U = TypeVar("U")
 
-#: Rows of a table on one page: 200 keep a page of 1,000 workers far below 2 MB. Each queued driver is also explained, so there are fewer.
-PAGE_ROWS = 200
+#: Rows of a table on one page. Making a page holds up the leader's loop, so tables are short: 1,000 workers are ten pages.
+PAGE_ROWS = 100
 QUEUE_ROWS = 50
+#: Queued drivers that are explained where they are listed, the next ones to run; an explanation looks at the whole queue.
+EXPLAINED_ROWS = 5
 HISTORY_ROWS = 50
 
 

@@ -147,8 +147,9 @@ class WorkerPages:
         driver_id, app_id = query.get("driverId", ""), query.get("appId", "")
         if driver_id:
             return driver_id, number(query.get("attempt"), self._last_attempt(driver_id)), name, length
-        if app_id and query.get("executorId", "").isdigit():
-            return app_id, number(query.get("executorId"), 0), name, length
+        executor = number(query.get("executorId"), -1)
+        if app_id and executor >= 0:
+            return app_id, executor, name, length
         raise NoLog(HTTPStatus.BAD_REQUEST, "Which log? driverId=..., or appId=... and executorId=...")
 
     def _last_attempt(self, driver_id: str) -> int:
