@@ -20,12 +20,16 @@ if TYPE_CHECKING:
 
 
 class NotAlive(Exception):
-    """Not the leader. `status` and `leader` are what it knows; the text is Spark's: Current state is not alive: STANDBY."""
+    """Not the leader. `status` and `leader` are what it knows; the text is Spark's: Current state is not alive: STANDBY.
 
-    def __init__(self, status: MasterStatus, leader: MasterAddress | None) -> None:
+    uncertain: the request was taken before leadership ended, so it may be stored. Only a client with a request id may simply send it again.
+    """
+
+    def __init__(self, status: MasterStatus, leader: MasterAddress | None, uncertain: bool = False) -> None:
         super().__init__(f"Current state is not alive: {status}")
         self.status = status
         self.leader = leader
+        self.uncertain = uncertain
 
 
 class NotDurable(Exception):
