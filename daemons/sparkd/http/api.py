@@ -3,7 +3,7 @@
 POST drivers {"description": DriverDescription, "request_id": ""} -> {"id", "message"}; GET drivers; GET drivers/<id>;
 POST drivers/<id>/kill {"give_up": false}; GET workers, applications, explain/<id>, leader, state. Errors: {"error": sentence, ...}.
 A master that does not lead answers 503 with its `status` and {"leader": ...} (or null), so that a client can follow; what could not be
-stored is 503 with `retry`: the same request_id may be sent again and is never run twice.
+stored is 503 with `retry`. Either way the same request_id may be sent again and is never run twice; without one, not if it is `uncertain`.
 """
 
 from __future__ import annotations
@@ -93,11 +93,10 @@ def _number(value: Json, name: str, limit: int) -> int:
     return value
 
 
-def not_alive(status: MasterStatus, face: MasterFace, leader: Json) -> web.Response:
-    """Return the answer of a master that does not lead: 503, who it is and who leads."""
-    return json_answer(
-        {"error": f"Current state is not alive: {status}", "status": str(status), "epoch": epoch_json(face.epoch()), "leader": leader}, 503
-    )
+def not_alive(refusal: NotAlive, face: MasterFace) -> web.Response:
+    """Return the answer of a master that does not lead: 503, who it is, who leads, and whether the request may yet have been stored."""
+    body = {"error": str(refusal), "status": str(refusal.status), "epoch": epoch_json(face.epoch()), "leader": address_json(refusal.leader)}
+    return json_answer({**body, "uncertain": refusal.uncertain}, 503)
 
 
 def error(text: str, status: int, **more: Json) -> web.Response:
@@ -131,7 +130,7 @@ def _guarded(face: MasterFace, handler: Handler) -> Handler:
         try:
             return await handler(request)
         except NotAlive as refusal:
-            return not_alive(refusal.status, face, address_json(refusal.leader))
+            return not_alive(refusal, face)
         except NotDurable as refusal:
             return json_answer({"error": str(refusal), "retry": True}, 503, {"Retry-After": "1"})
         except BadBody as refusal:

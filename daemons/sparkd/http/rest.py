@@ -56,7 +56,7 @@ class BadRequest(Exception):
 
 
 class Refused(Exception):
-    """A well-formed submission that this cluster does not take: answered with success false."""
+    """A well-formed submission that this cluster does not take."""
 
 
 def _malformed(exception: str, message: str) -> BadRequest:
@@ -263,8 +263,17 @@ def error(text: str, status: int = 400, **fields: Json) -> web.Response:
     return message("ErrorResponse", status, message=text, **fields)
 
 
+def _uncertain(refusal: NotAlive) -> str:
+    leader = f", {refusal.leader.url}," if refusal.leader is not None else ""
+    return f"This master lost the leadership before the store confirmed the submission: the next leader{leader} may have it, or not."
+
+
 class Submissions:
-    """The verbs. Each returns its answer; what the face raises is answered as Spark's standby would."""
+    """The verbs. Each returns its answer.
+
+    What the face raises is answered as Spark's standby would; what Spark has no words for is an ErrorResponse, because spark-submit shows
+    those to its user, and keeps success false to itself.
+    """
 
     def __init__(self, face: MasterFace, environ: Mapping[str, str] | None = None) -> None:
         self.face = face
@@ -309,10 +318,15 @@ class Submissions:
             return error(str(refusal), refusal.status)
         except BadRequest as refusal:
             return error(str(refusal))
+        except Refused as refusal:
+            return error(str(refusal))
+        except NotDurable as refusal:
+            return error(str(refusal), 503)
         except NotAlive as refusal:
+            if refusal.uncertain:
+                # Spark's clients submit to the next master when they read that this one is not alive, and it would run twice.
+                return error(f"{_uncertain(refusal)} Look for it there before you submit it again.", 500)
             answer = Answer(0, False, f"{refusal}. Can only accept driver submissions in ALIVE state.")
-        except (NotDurable, Refused) as refusal:
-            answer = Answer(0, False, str(refusal))
         return message(action, message=answer.message, success=answer.ok, submissionId=answer.id or None, unknownFields=unknown or None)
 
     async def kill(self, _: web.Request, driver_id: str) -> web.Response:
@@ -325,7 +339,7 @@ class Submissions:
         except NotAlive as refusal:
             return message(action, message=f"{refusal}. Can only kill drivers in ALIVE state.", submissionId=driver_id, success=False)
         except NotDurable as refusal:
-            return message(action, message=str(refusal), submissionId=driver_id, success=False)
+            return error(str(refusal), 503)
         return message(action, message=answer.message, submissionId=driver_id, success=answer.ok)
 
     async def kill_all(self, _: web.Request, __: str) -> web.Response:
@@ -336,7 +350,7 @@ class Submissions:
         except NotAlive as refusal:
             return message(action, message=f"{refusal}. Can only kill drivers in ALIVE state.", success=False)
         except NotDurable as refusal:
-            return message(action, message=str(refusal), success=False)
+            return error(str(refusal), 503)
         return message(action, message=answer.message, success=answer.ok)
 
     async def clear(self, _: web.Request, __: str) -> web.Response:
@@ -346,7 +360,7 @@ class Submissions:
         except NotAlive as refusal:
             return message("ClearResponse", message=f"{refusal}. Can only clear in ALIVE state.", success=False)
         except NotDurable as refusal:
-            return message("ClearResponse", message=str(refusal), success=False)
+            return error(str(refusal), 503)
         return message("ClearResponse", message="" if answer.ok else answer.message, success=answer.ok)
 
     async def status(self, _: web.Request, driver_id: str) -> web.Response:

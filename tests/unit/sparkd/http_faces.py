@@ -51,6 +51,7 @@ class FakeMaster:
     connected: bool = True
     core: Cluster = field(default_factory=lambda: Cluster(Policy()))
     durable: bool = True
+    deposed_meanwhile: bool = False
     submitted: list[tuple[DriverDescription, str]] = field(default_factory=list)
     shown: int = 0
     numbers: dict[str, float] = field(default_factory=dict)
@@ -98,6 +99,8 @@ class FakeMaster:
             raise NotAlive(self.says, self.led_by)
         if not self.durable:
             raise NotDurable("The store does not take it: disk full")
+        if self.deposed_meanwhile:
+            raise NotAlive(MasterStatus.STANDBY, OTHER, uncertain=True)
 
     def tell(self, event: Any) -> Answer:
         """Let the core take an event now; return the answer to it, if it has one."""

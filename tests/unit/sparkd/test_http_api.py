@@ -35,6 +35,15 @@ ALL: dict[str, Any] = {
 }
 
 
+SPARKS: dict[str, Any] = {
+    "action": "CreateSubmissionRequest",
+    "clientSparkVersion": "4.3.0",
+    "appResource": "x",
+    "mainClass": "M",
+    "sparkProperties": {},
+}
+
+
 def test_a_description_is_taken_as_it_is() -> None:
     tuples = {name: tuple(value) for name, value in ALL.items() if isinstance(value, list)}
     assert parse_description(ALL) == DriverDescription(**{**ALL, **tuples})
@@ -190,21 +199,36 @@ def test_what_cannot_be_stored_is_not_acknowledged() -> None:
         reply = await client.rest(f"{API}/drivers", "POST", json={"description": ALL, "request_id": "r"})
         assert (reply.status, reply.json["retry"], reply.headers["Retry-After"]) == (503, True, "1")
         assert "disk full" in reply.json["error"]
-        spark = await client.rest(
-            "/v1/submissions/create",
-            "POST",
-            json={
-                "action": "CreateSubmissionRequest",
-                "clientSparkVersion": "4.3.0",
-                "appResource": "x",
-                "mainClass": "M",
-                "sparkProperties": {},
-            },
-        )
-        assert (spark.status, spark.json["success"]) == (200, False)
-        assert "disk full" in spark.json["message"]
+        for verb, body in (("create", SPARKS), ("kill/x", None), ("killall", None), ("clear", None)):
+            spark = await client.rest(f"/v1/submissions/{verb}", "POST", json=body)
+            assert (spark.status, spark.json["action"]) == (503, "ErrorResponse")
+            assert "disk full" in spark.json["message"]
 
     serve(face, talk)
+
+
+def test_what_may_be_stored_is_not_called_refused() -> None:
+    """Spark's clients and proxies submit again when they read "Current state is not alive": then it would run twice."""
+    face = FakeMaster(deposed_meanwhile=True)
+
+    async def talk(client: Client) -> None:
+        reply = await client.rest(f"{API}/drivers", "POST", json={"description": ALL, "request_id": "r"})
+        assert (reply.status, reply.json["uncertain"], reply.json["leader"]["url"]) == (503, True, OTHER.url)
+        spark = await client.rest("/v1/submissions/create", "POST", json=SPARKS)
+        assert (spark.status, spark.json["action"]) == (500, "ErrorResponse")
+        assert "not alive" not in spark.json["message"] and OTHER.url in spark.json["message"]
+
+    serve(face, talk)
+
+
+def test_custom_resources_are_refused_loudly() -> None:
+    async def talk(client: Client) -> None:
+        body = {**SPARKS, "sparkProperties": {"spark.driver.resource.gpu.amount": "1"}}
+        reply = await client.rest("/v1/submissions/create", "POST", json=body)
+        assert (reply.status, reply.json["action"]) == (400, "ErrorResponse")
+        assert "spark.driver.resource" in reply.json["message"]
+
+    serve(FakeMaster(), talk)
 
 
 def test_state_and_leader() -> None:
