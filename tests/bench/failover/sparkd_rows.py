@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import signal
 import subprocess
+import threading
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -37,6 +37,9 @@ def until_submission(cluster: LocalCluster, since: float, names: Iterable[str] =
 def settle(cluster: LocalCluster) -> str:
     """Wait for a leader with all workers, and for a standby that is in line; return the leader."""
     end = time.monotonic() + 60
+    for name, child in cluster.children.items():
+        if child.wait(0) and not child.running:
+            cluster.start_one(name)
     leader = cluster.wait_alive(60)
     while True:
         answer = cluster.ask(next(master for master in cluster.ports.masters if master.name == leader), "/sparkd/v1/leader")
@@ -53,11 +56,16 @@ def others(cluster: LocalCluster, leader: str) -> list[str]:
     return [master.name for master in cluster.ports.masters if master.name != leader]
 
 
+def kill_now(cluster: LocalCluster, name: str) -> None:
+    """SIGKILL, and the fence after it, both without waiting; not started again before `settle`, which is no crash loop then."""
+    threading.Thread(target=cluster.kill, args=(name, False), daemon=True).start()
+
+
 def kill(cluster: LocalCluster) -> float:
     """SIGKILL of the leader until another one takes a submission."""
     leader = settle(cluster)
     began = time.monotonic()
-    cluster.kill(leader)
+    kill_now(cluster, leader)
     return until_submission(cluster, began, others(cluster, leader))
 
 
@@ -65,11 +73,9 @@ def term(cluster: LocalCluster) -> float:
     """SIGTERM of the leader: it hands over."""
     leader = settle(cluster)
     began = time.monotonic()
-    cluster.child(leader).signal(signal.SIGTERM)
+    cluster.child(leader).terminate()
     value = until_submission(cluster, began, others(cluster, leader))
-    time.sleep(0.5)
-    if not cluster.child(leader).running:
-        cluster.start_one(leader)
+    cluster.child(leader).wait(10)
     return value
 
 
@@ -79,7 +85,7 @@ def freeze(cluster: LocalCluster) -> float:
     began = time.monotonic()
     cluster.pause(leader)
     value = until_submission(cluster, began, others(cluster, leader))
-    cluster.kill(leader)
+    cluster.kill(leader, restart=False)
     return value
 
 
@@ -87,8 +93,8 @@ def leader_and_worker(cluster: LocalCluster) -> float:
     """SIGKILL of the leader and of a worker at once."""
     leader = settle(cluster)
     began = time.monotonic()
-    cluster.kill("worker-1")
-    cluster.kill(leader)
+    kill_now(cluster, "worker-1")
+    kill_now(cluster, leader)
     return until_submission(cluster, began, others(cluster, leader))
 
 
@@ -121,10 +127,10 @@ def lose_server(cluster: LocalCluster, how: str) -> tuple[bool, float]:
     try:
         while time.monotonic() - began < 8.0:
             said = cluster.statuses(0.3)
+            worst = max(worst, time.monotonic() - last)
             if said[leader] == "ALIVE":
                 last = time.monotonic()
             changed = changed or any(status == "ALIVE" for name, status in said.items() if name != leader)
-            worst = max(worst, time.monotonic() - last)
             time.sleep(0.05)
     finally:
         cluster.start_one(server) if how == "kill" else cluster.resume(server)
@@ -184,7 +190,9 @@ def queued_through_failovers(cluster: LocalCluster, directory: Path, failovers: 
     ids = [cluster.submit("/bin/sh", "-c", f"echo $SPARK_DRIVER_ID >> {ran}", cores=1) for _ in range(count)]
     wrong = []
     for _ in range(failovers):
-        cluster.kill(cluster.wait_alive(60, workers=0))
+        leader = cluster.wait_alive(60, workers=0)
+        cluster.kill(leader, restart=False)
+        cluster.start_one(leader)
         cluster.wait_alive(60, workers=0)
     now = [row["id"] for row in cluster.client().drivers() if row.get("state") in ("SUBMITTED", "RELAUNCHING")]
     kept = [driver for driver in now if driver in ids]
