@@ -25,7 +25,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "proxy": ("proxy", "run", "a local address of the leader's REST that adds the token"),
     "fence": ("daemons", "fence", "after a master's death: remove its latch (for its supervisor)"),
     "epoch": ("epoch", "run", "show the epoch, or carry it into a new recovery mode"),
-    "reset-worker": ("epoch", "reset_worker", "make a worker forget the cluster it belonged to"),
+    "reset-worker": ("reset", "reset_worker", "make a worker forget the cluster it belonged to"),
     "demo": ("demo", "run", "a cluster, a submission, a leader's death, in half a minute"),
 }
 

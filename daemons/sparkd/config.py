@@ -311,6 +311,14 @@ def load_master(argv: Sequence[str], environ: Mapping[str, str]) -> MasterSettin
     return master_settings(gather("master", argv, environ))
 
 
+def load_recovery(argv: Sequence[str], environ: Mapping[str, str]) -> RecoverySettings:
+    """Return where a master on this host would store, for tools that need no more. Raises ConfigError."""
+    found = gather("master", argv, environ)
+    recovery = _recovery(found)
+    found.check()
+    return recovery
+
+
 def load_worker(argv: Sequence[str], environ: Mapping[str, str]) -> WorkerSettings:
     """Return a worker's settings. argv: flags and the masters, without the command's name. Raises ConfigError."""
     return worker_settings(gather("worker", argv, environ))
@@ -336,6 +344,7 @@ __all__ = [
     "Setting",
     "gather",
     "load_master",
+    "load_recovery",
     "load_worker",
     "master_settings",
     "spark_master",
