@@ -121,9 +121,10 @@ class Worker:
 
         try:
             return await asyncio.start_server(away, self.settings.host, port)
-        except OSError:
-            if self.settings.port:
-                raise
+        except OSError as error:
+            if self.settings.port or not port:
+                where = f"{self.settings.host}:{port}"
+                raise OSError(f"the worker cannot listen on {where} (SPARK_WORKER_HOST, SPARK_WORKER_PORT): {error.strerror}") from error
             return await asyncio.start_server(away, self.settings.host, 0)  # the port it had is somebody else's now
 
     async def _remember(self) -> None:

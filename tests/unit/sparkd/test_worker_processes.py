@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import pytest
 from worker_bench import Master, command, ref, settings, shell, until, working
+
+from sparkd.processes import supervise
 
 
 def test_a_command_runs_and_its_exit_is_reported(tmp_path: Path) -> None:
@@ -26,7 +29,9 @@ def test_a_command_runs_and_its_exit_is_reported(tmp_path: Path) -> None:
     asyncio.run(story())
 
 
-def test_supervise_starts_again_and_counts(tmp_path: Path) -> None:
+def test_supervise_starts_again_and_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervise, "FIRST_WAIT_S", 0.05)
+
     async def story() -> None:
         master = await Master().start()
         async with working(settings(tmp_path, master.port)):

@@ -146,7 +146,7 @@ async def working(given: WorkerSettings, how: str = "stop") -> AsyncIterator[Wor
     worker = Worker(given)
     task = asyncio.create_task(worker.run())
     try:
-        await until(lambda: worker._end is not None or task.done(), "worker runs")
+        await until(lambda: worker.worker_id() or task.done(), "worker runs")
         yield worker
     finally:
         worker._finish(how)
