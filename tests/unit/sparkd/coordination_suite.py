@@ -107,23 +107,32 @@ class World(ABC):
     @abstractmethod
     def make(self, master: Master) -> Engine: ...
 
-    async def opened(self) -> None: ...
+    async def opened(self) -> None:
+        self.masters.clear()
 
-    async def closed(self) -> None: ...
+    async def closed(self) -> None:
+        self.masters.clear()
 
-    async def expire(self, master: Master) -> None: ...
+    async def expire(self, master: Master) -> None:
+        raise NotImplementedError
 
-    async def drop_connection(self, master: Master) -> None: ...
+    async def drop_connection(self, master: Master) -> None:
+        raise NotImplementedError
 
-    async def cut(self, master: Master) -> None: ...
+    async def cut(self, master: Master) -> None:
+        raise NotImplementedError
 
-    async def heal(self, master: Master) -> None: ...
+    async def heal(self, master: Master) -> None:
+        raise NotImplementedError
 
-    async def delete_latch(self, master: Master) -> None: ...
+    async def delete_latch(self, master: Master) -> None:
+        raise NotImplementedError
 
-    def lose_reply(self, master: Master) -> None: ...
+    def lose_reply(self, master: Master) -> None:
+        raise NotImplementedError
 
-    def lose_request(self, master: Master) -> None: ...
+    def lose_request(self, master: Master) -> None:
+        raise NotImplementedError
 
     @abstractmethod
     async def raw(self, kind: str, name: str) -> bytes | None: ...
