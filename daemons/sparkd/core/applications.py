@@ -29,6 +29,9 @@ REPORTS: dict[str, ExecutorEvent | None] = {
     "KILLED": ExecutorEvent.KILLED,
     "LOST": ExecutorEvent.LOST,
 }
+#: Bytes of a payload and number of profiles, so that an application's record stays below the limit of the store (512 KiB, in base64).
+MAX_PAYLOAD = 256 * 1024
+MAX_PROFILES = 1_000
 ENDS = {
     "FINISHED": ApplicationEvent.FINISHED,
     "FAILED": ApplicationEvent.FAILED,
@@ -69,6 +72,8 @@ def register(book: Book, event: RegisterApplication, now: Now) -> None:
 
 
 def _unfit(asked: ApplicationDescription) -> str:
+    if len(asked.payload) > MAX_PAYLOAD:
+        return f"the application's description has {len(asked.payload)} bytes; {MAX_PAYLOAD} are allowed"
     if asked.max_cores is not None and asked.max_cores < 1:
         return f"spark.cores.max must be at least 1, not {asked.max_cores}"
     if asked.initial_executors is not None and asked.initial_executors < 0:
@@ -134,6 +139,8 @@ def request_executors(book: Book, event: RequestExecutors) -> None:
     else:
         missing = [str(profile_id) for profile_id, _ in event.targets if profile_id not in application.profiles | profiles]
         why = f"resource profiles {', '.join(missing)} are not known" if missing else ""
+        if len(application.profiles | profiles) > MAX_PROFILES:
+            why = f"an application may have {MAX_PROFILES} resource profiles"
         why = why or next((unfit for profile in profiles.values() if (unfit := _unfit_profile(profile))), "")
     if why or application is None:
         book.effect(Answer(event.token, False, why, event.app_id))
@@ -223,7 +230,7 @@ def _end(
 ) -> None:
     application.detach(executor)
     book.move_executor(executor, event, now, message)
-    ended = EndedExecutor(executor.id, executor.worker_id, executor.state, now.wall_ms, executor.cores, exit_code, message[:500])
+    ended = EndedExecutor(executor.id, executor.worker_id, executor.state, now.wall_ms, executor.cores, exit_code, message)
     application.ended_executors = (*application.ended_executors[-(ENDED_EXECUTORS - 1) :], ended)
     book.touch("application", application.id)
     book.counters[f"executors_{executor.state.lower()}"] += 1

@@ -30,6 +30,8 @@ from .values import Now, Policy
 
 #: Meta records of forgotten request ids; each holds those of one trimming of the history, the oldest is written over.
 FORGOTTEN_SLOTS = 256
+#: Request ids in one of them, about: a record stays far below the store's limit.
+FORGOTTEN_REQUESTS = 500
 
 NOTHING = Outcome()
 
@@ -282,15 +284,20 @@ class Book:
             self.touch("driver", driver_id)
             if gone.request_id:
                 late[gone.request_id] = driver_id
-        if late:
-            self.forgotten_order += 1
-            slot = self.forgotten_order % FORGOTTEN_SLOTS
-            before = self.forgotten.get(slot)
-            for request_id in before.requests if before else ():
-                if self.requests.get(request_id) not in self.drivers:
-                    self.requests.pop(request_id, None)
-            self.forgotten[slot] = Forgotten(self.forgotten_order, late)
-            self.touch("meta", f"forgotten-{slot}")
+        requests = list(late.items())
+        for start in range(0, len(requests), FORGOTTEN_REQUESTS):
+            self._remember(dict(requests[start : start + FORGOTTEN_REQUESTS]))
+
+    def _remember(self, late: dict[str, str]) -> None:
+        """Keep request ids of forgotten drivers, in the place of the oldest ones."""
+        self.forgotten_order += 1
+        slot = self.forgotten_order % FORGOTTEN_SLOTS
+        before = self.forgotten.get(slot)
+        for request_id, driver_id in before.requests.items() if before else ():
+            if self.requests.get(request_id) == driver_id and self.find_driver(driver_id) is None:
+                del self.requests[request_id]
+        self.forgotten[slot] = Forgotten(self.forgotten_order, late)
+        self.touch("meta", f"forgotten-{slot}")
 
     def complete_application(self, application: Application, now: Now) -> None:
         """It is final: into history, without the payload that only launching needs."""

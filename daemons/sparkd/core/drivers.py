@@ -28,6 +28,8 @@ REPORTS = {
     "ERROR": DriverEvent.ERROR,
     "RELAUNCHING": DriverEvent.LOST_SUPERVISED,
 }
+#: Characters of a request id.
+MAX_REQUEST_ID = 200
 KILL_REASON = "killed by request"
 
 
@@ -39,6 +41,8 @@ def submit(book: Book, event: SubmitDriver, now: Now) -> None:
         book.effect(Answer(event.token, True, f"Driver successfully submitted as {known}", known))
         return
     why = _unfit(event.description)
+    if len(event.request_id) > MAX_REQUEST_ID:
+        why = f"a request id of {len(event.request_id)} characters; {MAX_REQUEST_ID} are allowed"
     if why:
         book.counters["refused_submissions"] += 1
         book.effect(Answer(event.token, False, why))

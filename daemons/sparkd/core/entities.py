@@ -17,6 +17,8 @@ MEMORY: dict[str, Any] = {"stored": False}
 STORY_LENGTH = 6
 #: Ended executors that an application remembers.
 ENDED_EXECUTORS = 50
+#: Characters that are kept of what a worker says of an end: records stay small whatever it says.
+MESSAGE_LENGTH = 1_000
 #: Spark's Int.MaxValue: no limit on cores.
 UNLIMITED = 2**31 - 1
 

@@ -123,7 +123,6 @@ def _applications(book: Book, apps: list[Application], executors: list[Executor]
             book.unreadable.append(Unreadable("executor", f"{executor.app_id}.{executor.id}", "its application is not known or over"))
             continue
         owner.attach(executor)
-        owner.next_executor = max(owner.next_executor, executor.id + 1)
         worker = book.workers.get(executor.worker_id)
         if worker is not None and worker.state is not WorkerState.DEAD:
             worker.occupy(executor.ref, executor.cores, executor.memory_mb)

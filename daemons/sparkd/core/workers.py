@@ -6,10 +6,12 @@ decommissionWorker). Unlike there, a broken connection gives nothing up: a worke
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from . import applications, drivers
 from .book import Book
 from .effects import AcceptWorker, AckJournal, EndProcess, NotifyApplication, RefuseWorker, ReregisterWorker
-from .entities import Worker
+from .entities import MESSAGE_LENGTH, Worker
 from .events import ProcessChanged, WorkerDecommissioned, WorkerDisconnected, WorkerHeartbeat, WorkerRegistered
 from .states import WorkerState
 from .transitions import WorkerEvent
@@ -98,6 +100,8 @@ def _take_all(book: Book, worker: Worker, processes: tuple[ProcessReport, ...], 
 
 def _take(book: Book, worker: Worker, told: ProcessReport, now: Now) -> bool:
     """Take one report: whether it occupies its worker first, then what it means. Return whether a process like this is wanted there."""
+    if len(told.message) > MESSAGE_LENGTH:
+        told = replace(told, message=told.message[:MESSAGE_LENGTH] + "...")
     if told.state in RUNNING_STATES[told.ref.kind]:
         worker.occupy(told.ref, max(0, told.cores), max(0, told.memory_mb))
     else:

@@ -147,6 +147,15 @@ def test_failures_survive_a_failover_and_do_not_count_while_one_runs_or_when_the
     assert app(world, app_id).failures == 3
 
 
+def test_a_report_from_another_worker_counts_for_nothing() -> None:
+    world = two_workers()
+    app_id = world.register_app(an_app(cores=4, max_cores=4))
+    tell(world, app_id, 0, "EXITED", 0, worker="w1")
+    assert list(app(world, app_id).executors) == [0]
+    tell(world, app_id, 0, "RUNNING", worker="w1")
+    assert EndProcess("w1", ProcessRef("executor", app_id, 0), "no longer wanted") in world.last.effects
+
+
 # --- the application's own wishes
 
 
@@ -176,6 +185,9 @@ def test_resource_profiles_by_ascending_id() -> None:
     assert world.answers[-1].message == "resource profiles 5 are not known"
     world.handle(events.RequestExecutors(7, app_id, ((6, 1),), (ResourceProfile(6, 0, 512),)))
     assert not world.answers[-1].ok and 6 not in app(world, app_id).profiles
+    many = tuple(ResourceProfile(number, 1, 1) for number in range(1001))
+    world.handle(events.RequestExecutors(7, app_id, (), many))
+    assert "1000 resource profiles" in world.answers[-1].message and len(app(world, app_id).profiles) == 3
     world.failover()
     assert app(world, app_id).profiles[2] == profiles[0]
 

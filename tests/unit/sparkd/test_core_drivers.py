@@ -73,6 +73,23 @@ def test_forgotten_requests_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None
     assert made.submit(request_id="r0") not in ids.values()
 
 
+def test_many_forgotten_requests_are_kept_in_several_records(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sparkd.core.book.FORGOTTEN_REQUESTS", 2)
+    made = world()
+    ids = [made.submit(request_id=f"r{number}") for number in range(5)]
+    made.handle(events.KillAllDrivers(0))
+    made.handle(events.ClearCompleted(0))
+    assert len([key for key in made.store if key[1].startswith("forgotten-")]) == 3
+    made.failover()
+    assert [made.submit(request_id=f"r{number}") for number in range(5)] == ids
+
+
+def test_a_request_id_that_is_no_id_is_refused() -> None:
+    made = world()
+    made.handle(events.SubmitDriver(1, asked(), "r" * 201))
+    assert not made.answers[-1].ok and "201 characters" in made.answers[-1].message and not made.store
+
+
 def test_ids_go_on_after_a_failover_and_after_history_is_gone() -> None:
     made = world()
     made.kill(made.submit())
@@ -381,6 +398,56 @@ def test_exits_during_an_outage_of_the_leader_are_what_they_were() -> None:
     made.connect(made.workers["w1"])
     assert [made.driver(driver_id).state for driver_id in ids] == ["FINISHED", "FINISHED", "FAILED"]
     assert made.starts.total() == 3
+
+
+def test_a_relaunched_driver_is_older_than_what_was_submitted_after_it() -> None:
+    made, driver_id = started(supervise=True, cores=4)
+    later = made.submit(asked(4))
+    lose(made)
+    assert [driver.id for driver in made.cluster.waiting_drivers()] == [driver_id, later]
+
+
+def test_killing_what_waits_to_be_relaunched() -> None:
+    made, driver_id = started(supervise=True)
+    lose(made)
+    made.kill(driver_id)
+    assert made.driver(driver_id).state == "KILLED"
+    made.connect(made.workers["w1"])
+    made.sync()
+    assert not made.workers["w1"].running and made.starts.total() == 1
+
+
+def test_a_launch_of_the_next_attempt_that_was_lost_is_repeated_too() -> None:
+    made, driver_id = started(supervise=True)
+    lose(made)
+    worker = made.add_worker("w2")
+    made.disconnect(worker)
+    made.connect(worker)
+    made.sync()
+    assert made.starts[ProcessRef("driver", driver_id, 2)] == 1 and made.driver(driver_id).worker_id == "w2"
+
+
+def test_only_the_worker_that_had_it_can_say_how_a_lost_attempt_ended() -> None:
+    made, driver_id = started(supervise=True, cores=3)
+    made.add_worker("w2", cores=1)
+    lose(made)
+    made.handle(events.ProcessChanged("w2", ProcessReport(ProcessRef("driver", driver_id, 1), "FINISHED", 3, 512, seq=1, exit_code=0)))
+    assert made.driver(driver_id).state == "RELAUNCHING" and made.cluster.counters["stale_reports"] == 1
+
+
+def test_what_a_worker_holds_is_shown_before_it_reports_and_gone_when_it_is_dead() -> None:
+    made, _ = started()
+    made.failover()
+    assert made.cluster.workers["w1"].cores_used == 1
+    made.pass_time(61)
+    assert made.cluster.workers["w1"].cores_used == 0
+
+
+def test_a_long_message_is_cut() -> None:
+    made, driver_id = started()
+    report = ProcessReport(made.driver(driver_id).ref, "ERROR", 1, 512, seq=7, message="x" * 100_000)
+    made.handle(events.ProcessChanged("w1", report))
+    assert len(made.store["driver", driver_id]) < 5_000 and made.driver(driver_id).message.endswith("x...")
 
 
 # --- order and history

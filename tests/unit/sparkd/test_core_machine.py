@@ -338,8 +338,8 @@ class RoughPacked(Rough):
 
 
 # Derandomized: a red test is always somebody's change. Hunts with more examples are for a developer's machine.
-steady = settings(max_examples=40, stateful_step_count=40, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+steady = settings(max_examples=30, stateful_step_count=40, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 TestRough = Rough.TestCase
 TestRough.settings = steady
 TestRoughPacked = RoughPacked.TestCase
-TestRoughPacked.settings = settings(steady, max_examples=20)
+TestRoughPacked.settings = settings(steady, max_examples=15)
