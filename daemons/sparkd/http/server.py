@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import importlib
-import importlib.util
 import json
 import logging
 from collections import Counter
@@ -15,7 +13,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.typedefs import Handler, Middleware
 
-from . import api, health, json_pages, metrics, rest
+from . import api, health, json_pages, metrics, rest, ui
 from .answers import json_answer
 from .auth import Gate
 from .faces import MasterFace, WorkerFace
@@ -144,12 +142,6 @@ def _outermost(server: str, requests: metrics.Requests) -> Middleware:
     return outermost
 
 
-def _add_ui(name: str, app: web.Application, face: MasterFace | WorkerFace) -> None:
-    """Add the pages for people, if they are installed."""
-    if importlib.util.find_spec("sparkd.http.ui") is not None:
-        getattr(importlib.import_module("sparkd.http.ui"), name)(app, face)
-
-
 def _guard(face: MasterFace) -> Middleware:
     """Let through who may use REST. /v1/submissions/readyz tells a load balancer no more than the web port does, so it is open."""
     gate = Gate(face.settings.rest)
@@ -179,7 +171,7 @@ async def start_master(face: MasterFace) -> Running:
     json_pages.add_master_pages(app, face)
     health.add_master_health(app, face)
     metrics.add_metrics(app, metrics.MasterCollector(face, requests))
-    _add_ui("add_master_routes", app, face)
+    ui.add_master_routes(app, face)
     try:
         running.web_port = await running._add(
             app,
@@ -216,7 +208,7 @@ async def start_worker(face: WorkerFace) -> Running:
     json_pages.add_worker_pages(app, face)
     health.add_worker_health(app, face)
     metrics.add_metrics(app, metrics.WorkerCollector(face, requests))
-    _add_ui("add_worker_routes", app, face)
+    ui.add_worker_routes(app, face)
     try:
         running.web_port = await running._add(
             app,
