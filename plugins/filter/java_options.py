@@ -38,9 +38,19 @@ def property_line(value: Any) -> str:
     return text.replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r").replace("\t", "\\t")
 
 
+def spark_properties(properties: Mapping[str, Any]) -> str:
+    """Return the text of a properties file."""
+    return "".join(f"{key} {property_line(value)}\n" for key, value in properties.items())
+
+
 class FilterModule:
     """The filters, by the names templates use."""
 
     def filters(self) -> dict[str, Any]:
         """Return name -> function."""
-        return {"java_argument_file": java_argument_file, "java_options": java_options, "property_line": property_line}
+        return {
+            "java_argument_file": java_argument_file,
+            "java_options": java_options,
+            "property_line": property_line,
+            "spark_properties": spark_properties,
+        }

@@ -100,7 +100,7 @@ def test_the_same_bytes_and_a_command_that_runs_isolated(tmp_path: Path) -> None
 
 
 def test_refusals(tmp_path: Path) -> None:
-    with pytest.raises(TreeError, match="two wheels bring a.py"):
+    with pytest.raises(TreeError, match=r"two wheels bring a\.py"):
         sparkd_tree.pack(TARGET, "1", ("a", "b"), [{"a.py": b"1"}, {"a.py": b"2"}], "/usr/bin/python3")
     with pytest.raises(TreeError, match="no command sparkd"):
         sparkd_tree.entry_point({"x.dist-info/entry_points.txt": b"[console_scripts]\nother = a:b\n"}, "sparkd")
