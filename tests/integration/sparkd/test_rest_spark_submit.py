@@ -24,6 +24,7 @@ from http_faces import OTHER, WORKER, FakeMaster, master_settings, report
 from sparkd.core.events import WorkerRegistered
 from sparkd.core.states import MasterStatus
 from sparkd.http.server import Running, start_master
+from sparkd.up import LocalCluster
 
 #: What spark-submit never loads; leaves most of the jars.
 NOT_NEEDED = re.compile(r"jars/(connect-repl/|hive|rocksdbjni|spark-(sql_|mllib|connect)|kubernetes|breeze|icu4j|derby|orc|parquet|spire)")
@@ -159,3 +160,18 @@ def test_it_shows_why_nothing_was_done(spark_home: Path, tmp_path: Path, leader:
     assert "ERROR" in submit(spark_home, tmp_path, leader.rest, "--status", "driver-unknown")
     out = submit(spark_home, tmp_path, leader.rest, "--kill", "driver-unknown")
     assert "Driver driver-unknown has already finished or does not exist" in out
+
+
+def test_real_daemons_run_it(spark_home: Path, tmp_path: Path) -> None:
+    """From spark-submit through a standby and a leader to a JVM on a worker that ends by itself."""
+    jar = next((spark_home / "jars").glob("spark-launcher_*.jar"))
+    environ = {**os.environ, "SPARK_HOME": str(spark_home)}
+    with LocalCluster(tmp_path / "cluster", masters=2, workers=1, recovery="filesystem", environ=environ) as cluster:
+        leader = cluster.wait_alive(workers=1)
+        ordered = sorted(cluster.ports.masters, key=lambda master: master.name == leader)  # the standby first
+        masters = ",".join(f"127.0.0.1:{master.rest}" for master in ordered)
+        application = ("--class", "org.apache.spark.deploy.SparkSubmit", "--driver-memory", "256m", f"file:{jar}", "--version")
+        driver_id = str(said(submit(spark_home, tmp_path, masters, *application))["submissionId"])
+        row = cluster.wait_driver(driver_id, "FINISHED", "FAILED", "ERROR", timeout_s=120)
+        assert (row["state"], row["exit_code"], row["attempt"]) == ("FINISHED", 0, 1)
+        assert len(cluster.client().drivers()) == 1
