@@ -5,6 +5,7 @@ Source of the fields: org.apache.spark.deploy.JsonProtocol (writeMasterState, wr
 
 from __future__ import annotations
 
+import functools
 from datetime import UTC, datetime
 
 from . import applications
@@ -18,7 +19,12 @@ from .values import Now
 
 def java_date(wall_ms: int) -> str:
     """Return a time as java.util.Date writes it, in UTC."""
-    return datetime.fromtimestamp(wall_ms / 1000, UTC).strftime("%a %b %d %H:%M:%S UTC %Y")
+    return _java_date(wall_ms // 1000)
+
+
+@functools.lru_cache(maxsize=16384)
+def _java_date(wall_s: int) -> str:
+    return datetime.fromtimestamp(wall_s, UTC).strftime("%a %b %d %H:%M:%S UTC %Y")
 
 
 def json_state(book: Book, now_ms: int) -> dict[str, object]:
@@ -145,7 +151,7 @@ def _explain_driver(book: Book, driver: Driver) -> list[str]:
 def _why_queued(book: Book, driver: Driver) -> list[str]:
     cores, memory = driver.shape
     said = []
-    ahead = sum(1 for other in book.drivers.values() if other.state.queued and other.number < driver.number)
+    ahead = book.driver_queue.ahead(driver.id)
     if ahead:
         said.append(f"{ahead} driver(s) that were submitted before it wait too.")
     if book.placed_drivers >= limit(book.policy.max_drivers):

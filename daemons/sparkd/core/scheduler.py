@@ -177,6 +177,11 @@ class ShapeQueue(Generic[K]):
         if not line.blocked:
             self._ready.add(shape)
 
+    def ahead(self, key: K) -> int:
+        """Return how many that wait come before it."""
+        mine = self._members[key][0]
+        return sum(order < mine for order, _ in self._members.values())
+
     def first_keys(self) -> list[K]:
         """Return the first key of every shape."""
         return [head[1] for shape in list(self._lines) if (head := self.head(shape)) is not None]

@@ -105,14 +105,20 @@ class Rough(RuleBasedStateMachine):
             else:
                 self.world.connect(worker)
 
-    @rule(pick=st.integers(0, 9))
-    def worker_is_lost_for_a_while(self, pick: int) -> None:
+    @rule(pick=st.integers(0, 9), ends=st.sampled_from([None, 0, 1]), back=st.booleans())
+    def worker_is_lost_for_a_while(self, pick: int, ends: int | None, back: bool) -> None:
         """It is away for longer than its timeout; what it runs goes on, and some of it ends meanwhile."""
         worker = self.some_worker(pick, connected=True)
-        if worker:
-            self.world.deliver(worker)
-            self.world.disconnect(worker)
-            self.world.pass_time(61.0)
+        if not worker:
+            return
+        self.world.deliver(worker)
+        self.world.disconnect(worker)
+        self.world.pass_time(61.0)
+        for ref in list(worker.running)[:1]:
+            if ends is not None and (ends == 0 or ref not in worker.supervised):
+                self.world.exit(worker, ref, ends)
+        if back:
+            self.world.connect(worker)
 
     @rule(pick=st.integers(0, 9), really=st.sampled_from([False, False, True]))
     def worker_is_replaced(self, pick: int, really: bool) -> None:
