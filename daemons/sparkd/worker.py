@@ -69,7 +69,8 @@ class Worker:
         self._problem = ""
         self._version, self._news = 1, asyncio.Event()
         self._forget_leader: asyncio.TimerHandle | None = None
-        self._counts = {"stale_commands": 0, "foreign_leaders": 0, "registrations": 0, "refused_registrations": 0, "cleaned": 0}
+        names = ("refused_stale_commands", "foreign_leaders", "registrations", "refused_registrations", "cleaned_directories")
+        self._counts = dict.fromkeys(names, 0)
         self._links = Links(settings.masters, settings.cluster_secret, self._on_message, self._on_lost)
         self._notifier = Notifier()
         self._end: asyncio.Future[str] | None = None
@@ -170,7 +171,8 @@ class Worker:
         match message:
             case wire.Standby(leader):
                 self._standby(link, leader)
-            case wire.Leading(epoch):
+            case wire.Leading(epoch, address):
+                link.address = address or link.address
                 await self._leading(link, epoch)
             case wire.Refused(why):
                 self._refused(link, why)
@@ -187,15 +189,19 @@ class Worker:
         link.role = "standby"
         if link is self._leader:
             self._lose_leader(f"{link.name} is a standby now")
-        if leader is not None and not self._accepted:
-            self._leader_address = leader
+        if leader is not None:
+            for other in self._links.links:
+                if (other.host, other.port) == (leader.host, leader.port):
+                    other.address = leader
+            if not self._accepted:
+                self._leader_address = leader
         self._changed()
 
     async def _leading(self, link: Link, epoch: Epoch) -> None:
         link.role = "leading"
         verdict = judge(self._state.epoch, epoch)
         if verdict == "stale":
-            self._counts["stale_commands"] += 1
+            self._counts["refused_stale_commands"] += 1
             log.warning("event=stale_leader master=%s epoch=%d seen=%s", link.name, epoch.number, self._state.epoch)
             return
         if verdict == "foreign":
@@ -208,7 +214,7 @@ class Worker:
                 self._lose_leader(f"{link.name} leads now")
             log.info("event=leader master=%s epoch=%d", link.name, epoch.number)
         self._leader, self._accepted = link, False
-        self._leader_address = MasterAddress(link.host, link.port)
+        self._leader_address = link.address or MasterAddress(link.host, link.port)
         self._problem = ""
         self._register(link)
 
@@ -267,7 +273,7 @@ class Worker:
         """Refuse what an older leader, or one of a foreign cluster, or one that is not registered with, says."""
         if link is self._leader and message.epoch == self._state.epoch:
             return True
-        self._counts["stale_commands"] += 1
+        self._counts["refused_stale_commands"] += 1
         verdict = judge(self._state.epoch, message.epoch)
         log.warning("event=refused_command t=%s master=%s epoch=%d why=%s", message.t, link.name, message.epoch.number, verdict)
         return False
@@ -370,7 +376,7 @@ class Worker:
             await asyncio.sleep(self.settings.cleanup_interval_s)
             running = tuple(self._pool.held)
             count = await asyncio.to_thread(clean, self._layout, running, self.settings.cleanup_ttl_s, time.time())
-            self._counts["cleaned"] += count
+            self._counts["cleaned_directories"] += count
 
     def _decommission(self, why: str) -> None:
         if not self._decommissioned:
@@ -447,15 +453,15 @@ class Worker:
 
     def figures(self) -> Mapping[str, float]:
         """Counters and gauges."""
-        cores, memory_mb = self._pool.used()
-        own = {**self._counts, **self._pool.counts, "cores_used": cores, "memory_used_mb": memory_mb}
-        own |= {"processes_running": len(self._pool.held), "processes_finished": len(self._pool.finished)}
-        own |= {"journal_backlog": self.journal_backlog(), "connected": int(self._accepted), "decommissioned": int(self._decommissioned)}
-        own |= {"cores": self.settings.cores, "memory_mb": self.settings.memory_mb, "problems": len(self.problems())}
+        own = {f"{name}_total": count for name, count in (*self._counts.items(), *self._pool.counts.items())}
+        own |= {"processes_retained": len(self._pool.finished), "journal_bytes": self._journal.size, "problems": len(self.problems())}
+        own |= {"connected": int(self._accepted), "decommissioned": int(self._decommissioned)}
+        if self._state.epoch is not None:
+            own["epoch"] = self._state.epoch.number
         return {name: float(value) for name, value in own.items()}
 
     def description(self, owner: str) -> Mapping[str, str]:
-        """Name and command, for people. Raises KeyError."""
+        """Name and command, for people; empty when they are not known any more."""
         return self._pool.about(owner)
 
     def read_log(self, owner: str, number: int, name: str, offset: int | None, length: int) -> LogSlice:

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from .coordination.api import MasterAddress
 from .core.values import Epoch
 from .rpc import control
 from .rpc.messages import Message
@@ -52,6 +53,7 @@ class Link:
     role: str = ""  # standby or leading, as it says; "" while there is no connection
     problem: str = ""
     attempts: int = 0
+    address: MasterAddress | None = None  # as it, or another master, told
 
     @property
     def name(self) -> str:

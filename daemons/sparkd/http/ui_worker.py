@@ -91,6 +91,7 @@ class WorkerPages:
                 "memory_mb": self.face.settings.memory_mb,
                 "epoch": epoch,
                 "backlog": self.face.journal_backlog(),
+                "problems": self.face.problems(),
                 "work_dir": str(self.face.settings.work_dir),
             },
         )

@@ -213,6 +213,11 @@ class Journal:
             known = self.contents.known.get(report.ref)
             await self.entry(report, known.wait_s if known else 0.0)
 
+    @property
+    def size(self) -> int:
+        """Bytes of the file."""
+        return self._size
+
     def unacknowledged(self) -> tuple[ProcessReport, ...]:
         """Entries that the leader may not have, oldest first."""
         return tuple(report for _, report in sorted(self.contents.entries.items()))

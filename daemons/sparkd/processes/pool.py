@@ -83,7 +83,7 @@ class Pool:
         self.leader_heard = asyncio.Event()  # within the worker's timeout; set and cleared by the worker
         self.problem = ""  # what keeps it from working, for the page
         self.counts = {"launches": 0, "restarts": 0, "adopted": 0, "lost": 0, "fetch_failures": 0, "launch_failures": 0}
-        self._reserved: set[ProcessRef] = set()
+        self._abouts: dict[str, Mapping[str, str]] = {}
 
     # What the leader wants
 
@@ -154,13 +154,17 @@ class Pool:
         return (*running, *entries)
 
     def about(self, owner: str) -> Mapping[str, str]:
-        """Return name and command of a driver's or application's newest process. Raises KeyError."""
-        directory = self.layout.runs / directory_name(owner)
-        try:
-            newest = max(directory.glob("*/about.json"), key=lambda path: path.stat().st_mtime)
-            return {str(key): str(value) for key, value in read_json(newest).items()}
-        except (OSError, ValueError, AttributeError) as error:
-            raise KeyError(owner) from error
+        """Return name and command of a driver's or application's newest process; empty when they are not known any more."""
+        known = self._abouts.get(owner)
+        if known is None:
+            known = {}
+            with contextlib.suppress(OSError, ValueError, AttributeError):
+                found = (self.layout.runs / directory_name(owner)).glob("*/about.json")
+                newest = max(found, key=lambda path: path.stat().st_mtime)
+                known = {str(key): str(value) for key, value in read_json(newest).items()}
+            if any(ref.owner == owner for ref in (*self.held, *self.finished)):  # nobody fills it by asking for what never was
+                self._abouts[owner] = known
+        return known
 
     def log_directory(self, owner: str, number: int) -> Path:
         """Return where stdout and stderr of a process are. Raises KeyError: only processes of this worker have any."""
@@ -242,7 +246,8 @@ class Pool:
                 if held.description is not None:
                     body: Json = {"ref": codec.encode(held.ref), "description": codec.encode(held.description)}
                     await asyncio.to_thread(write_private, attempt / "launch.json", body)
-                    await asyncio.to_thread(write_private, attempt / "about.json", launching.for_people(held.description))
+                    self._abouts[held.ref.owner] = launching.for_people(held.description)
+                    await asyncio.to_thread(write_private, attempt / "about.json", self._abouts[held.ref.owner])
                 held.report = await self.journal.entry(held.report)
             except OSError as error:
                 self._unwritable(error)
@@ -484,6 +489,7 @@ class Pool:
             gone = [ref for ref in mine[: len(mine) - limit + limit // 10] if ref not in waiting]
             for ref in gone:
                 del self.finished[ref]
+                self._abouts.pop(ref.owner, None)
             if gone:
                 task = asyncio.ensure_future(self.journal.forget(gone))
                 task.add_done_callback(lambda done: done.cancelled() or done.exception())

@@ -64,10 +64,11 @@ class Standby:
 
 @dataclass(frozen=True, slots=True)
 class Leading:
-    """The master that says so leads: answer with Register."""
+    """The master that says so leads: answer with Register. master: what its latch says of it, for pages."""
 
     t: ClassVar[str] = "leading"
     epoch: Epoch
+    master: MasterAddress | None = None
 
 
 @dataclass(frozen=True, slots=True)

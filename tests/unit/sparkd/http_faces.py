@@ -171,6 +171,9 @@ class FakeWorker:
     def journal_backlog(self) -> int:
         return 3
 
+    def problems(self) -> Sequence[str]:
+        return ()
+
     def figures(self) -> Mapping[str, float]:
         return {"refused_stale_commands_total": 2.0}
 

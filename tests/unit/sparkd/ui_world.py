@@ -272,6 +272,9 @@ class FakeWorker:
     def journal_backlog(self) -> int:
         return 0
 
+    def problems(self) -> Sequence[str]:
+        return ()
+
     def figures(self) -> Mapping[str, float]:
         return {}
 
