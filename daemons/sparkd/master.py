@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import resource
 import signal
 import time
 from collections import Counter
@@ -451,12 +452,12 @@ class Master:
 
     async def submit(self, description: DriverDescription, request_id: str = "") -> Answer:
         """Queue a driver. One that no record can hold is refused before anything else."""
-        self._serving()
+        pipeline = self._serving()
         size = len(json.dumps(encode(description)))
         if size > RECORD_LIMIT - RECORD_RESERVE:
             message = f"The submission takes {size} bytes; {RECORD_LIMIT - RECORD_RESERVE} are allowed. Put large arguments in a file."
             return Answer(0, False, message)
-        return await self._serving().ask(lambda token: ev.SubmitDriver(token, description, request_id))
+        return await pipeline.ask(lambda token: ev.SubmitDriver(token, description, request_id))
 
     async def kill_driver(self, driver_id: str, give_up: bool = False) -> Answer:
         """Kill one driver."""
@@ -529,6 +530,9 @@ async def run_master(settings: MasterSettings, engine: Engine | None = None) -> 
     """Be a master until SIGTERM or SIGINT. Return the exit code: 0, 1: a port is taken, 2: it has to be configured otherwise."""
     loop = asyncio.get_running_loop()
     stop = loop.create_future()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft != hard:  # a thousand workers take a thousand; the usual 1024 is a soft limit
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     signals = (signal.SIGTERM, signal.SIGINT)
 
     def ask_to_stop(number: signal.Signals) -> None:
