@@ -8,13 +8,13 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from aiohttp import web
 
 from ..core.cluster import Cluster
 from ..core.states import MasterStatus
 from ..core.values import Json, ProcessReport
+from . import views
 from .answers import NO_STORE, json_answer
 from .faces import MasterFace, WorkerFace
 
@@ -88,11 +88,10 @@ def add_master_pages(app: web.Application, face: MasterFace) -> None:
 
     async def utilization(_: web.Request) -> web.Response:
         cluster = face.cluster()
-        fields = cluster.json_state() if cluster is not None else EMPTY
-        status = face.status()
-        if status is MasterStatus.STANDBY:
-            fields = EMPTY
-        return json_answer(cluster_utilization(fields))
+        counts = views.counts(cluster) if cluster is not None else views.NONE
+        if face.status() is MasterStatus.STANDBY:
+            counts = views.NONE
+        return json_answer(cluster_utilization(counts))
 
     for path in ("/json", "/json/"):
         app.router.add_get(path, state)
@@ -100,16 +99,16 @@ def add_master_pages(app: web.Application, face: MasterFace) -> None:
         app.router.add_get(path, utilization)
 
 
-def cluster_utilization(state: Mapping[str, Any]) -> Json:
-    """Return JsonProtocol.writeClusterUtilization of a master's state."""
+def cluster_utilization(counts: views.Counts) -> Json:
+    """Return JsonProtocol.writeClusterUtilization; of nothing, everything is in use."""
     return {
-        "waitingDrivers": sum(1 for row in state["activedrivers"] if row["state"] in ("SUBMITTED", "RELAUNCHING")),
-        "cores": state["cores"],
-        "coresused": state["coresused"],
-        "coresutilization": 100 * state["coresused"] // state["cores"] if state["cores"] else 100,
-        "memory": state["memory"],
-        "memoryused": state["memoryused"],
-        "memoryutilization": 100 * state["memoryused"] // state["memory"] if state["memory"] else 100,
+        "waitingDrivers": counts.waiting_drivers,
+        "cores": counts.cores,
+        "coresused": counts.cores_used,
+        "coresutilization": 100 * counts.cores_used // counts.cores if counts.cores else 100,
+        "memory": counts.memory_mb,
+        "memoryused": counts.memory_used_mb,
+        "memoryutilization": 100 * counts.memory_used_mb // counts.memory_mb if counts.memory_mb else 100,
     }
 
 

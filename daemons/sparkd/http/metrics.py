@@ -86,7 +86,7 @@ class MasterCollector(Collector):
             epoch = face.epoch()
             yield _gauge(PREFIX + "epoch", "Number of the epoch that this master leads in, 0 for none.", epoch.number if epoch else 0)
         yield from families({name: value for name, value in figures.items() if name not in _LABELLED})
-        counts = views.counts(cluster) if cluster is not None else views.Counts({}, {}, {})
+        counts = views.counts(cluster) if cluster is not None else views.NONE
         for name, states, found in (
             ("workers", WorkerState, counts.workers),
             ("drivers", DriverState, counts.drivers),

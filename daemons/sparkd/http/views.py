@@ -109,6 +109,9 @@ class Counts:
     memory_used_mb: int = 0
 
 
+NONE = Counts({}, {}, {})
+
+
 def counts(cluster: Cluster) -> Counts:
     """Count."""
     alive = [worker for worker in cluster.workers.values() if worker.state is WorkerState.ALIVE]
