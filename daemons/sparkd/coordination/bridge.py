@@ -119,6 +119,7 @@ class Bridge:
         self._loop = asyncio.get_running_loop()
         self._closed = False
         self._started = False
+        self._reads_many = True
 
     @property
     def session_s(self) -> float:
@@ -204,6 +205,31 @@ class Bridge:
         """Return a node's data and stat. Raises NoNode."""
         data, stat = await self.call("get", path)
         return bytes(data or b""), _stat(stat)
+
+    async def read(self, paths: Sequence[str]) -> list[bytes | None]:
+        """Return the data of several nodes, None where there is none; in one request where the server can do that. Raises Denied."""
+        if not self.connected or self._closed:
+            raise NotConnected("not connected to ZooKeeper")
+        if self._reads_many:
+            future: asyncio.Future[Any] = self._loop.create_future()
+            try:
+                self.client.read_async(paths).rawlink(partial(self._answered, future))
+            except AttributeError as error:
+                raise NotConnected(str(error)) from None
+            try:
+                found: list[bytes | None] = list(await self._wait(future, "multiRead", None))
+            except Failed as error:  # UnimplementedError: ZooKeeper 3.5 and before
+                log.info("event=no_multi_read why=%r", str(error))
+                self._reads_many = False
+            else:  # nothing: not there, or denied
+                return [await self._data(path) if raw is None else raw for path, raw in zip(paths, found, strict=True)]
+        return list(await asyncio.gather(*(self._data(path) for path in paths)))
+
+    async def _data(self, path: str) -> bytes | None:
+        try:
+            return (await self.get(path))[0]
+        except NoNode:
+            return None
 
     async def children(self, path: str, watch: Callable[[], None] | None = None) -> list[str]:
         """Return the names below a node, in no order. watch: called once when they change, or the connection does. Raises NoNode."""

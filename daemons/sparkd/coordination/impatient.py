@@ -13,13 +13,15 @@ import contextlib
 import logging
 import random
 import socket
+import struct
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from kazoo.client import KazooClient
 from kazoo.handlers.threading import SequentialThreadingHandler
 from kazoo.protocol.connection import ConnectionHandler
-from kazoo.protocol.serialization import Connect
+from kazoo.protocol.serialization import Connect, GetData, MultiHeader, read_buffer, stat_struct
 from kazoo.retry import KazooRetry
 from kazoo.security import OPEN_ACL_UNSAFE, make_digest_acl
 
@@ -31,6 +33,45 @@ LEAST_WAIT_S = 0.3
 # Never DEBUG: kazoo's debug lines hold whole requests, records and secrets among them.
 _log = logging.getLogger("sparkd.kazoo")
 _log.setLevel(logging.ERROR)
+
+
+class MultiRead:
+    """Several nodes in one request (ZooDefs.OpCode.multiRead, ZooKeeper 3.6 and later), which kazoo does not have."""
+
+    type = 22
+    _HEADER = struct.Struct("!i?i")
+    _ERROR = struct.Struct("!i")
+
+    def __init__(self, paths: Sequence[str]) -> None:
+        self.paths = paths
+
+    def __repr__(self) -> str:
+        """For kazoo's debug lines, which are not printed."""
+        return f"MultiRead({len(self.paths)} paths)"
+
+    def serialize(self) -> bytearray:
+        """Return the body of the request."""
+        body = bytearray()
+        for path in self.paths:
+            body += MultiHeader(GetData.type, False, -1).serialize() + GetData(path, None).serialize()
+        body += MultiHeader(-1, True, -1).serialize()
+        return body
+
+    def deserialize(self, raw: Any, offset: int) -> list[bytes | None]:
+        """Return the data of each node, None where there is none, or no access."""
+        found: list[bytes | None] = []
+        while True:
+            kind, done, _ = self._HEADER.unpack_from(raw, offset)
+            offset += self._HEADER.size
+            if done:
+                return found
+            if kind == GetData.type:
+                data, offset = read_buffer(raw, offset)
+                offset += stat_struct.size
+                found.append(bytes(data or b""))
+            else:
+                offset += self._ERROR.size
+                found.append(None)
 
 
 class _Handler(SequentialThreadingHandler):  # type: ignore[misc]
@@ -132,6 +173,12 @@ class Client:
     def start(self) -> Any:
         """Start connecting and return at once: an event that is set while connected."""
         return self.kazoo.start_async()
+
+    def read_async(self, paths: Sequence[str]) -> Any:
+        """Ask for several nodes' data at once."""
+        result = self.kazoo.handler.async_result()
+        self.kazoo._call(MultiRead(paths), result)
+        return result
 
     def stop(self) -> None:
         """End the session, as far as a server answers, and all threads. Blocks: up to a handshake's wait."""

@@ -51,8 +51,8 @@ T = TypeVar("T")
 TRANSACTION_LIMIT = 800_000
 #: Bytes that an operation needs beside its data: path, ACL, headers.
 OP_OVERHEAD = 400
-#: Reads under way at once while loading; a renewal waits behind them.
-LOAD_WINDOW = 250
+#: Records read with one request; a renewal waits behind it.
+LOAD_WINDOW = 100
 #: A look is taken at least this often, in s, whatever seems unchanged.
 IDLE_S = 5.0
 WAITING_LOG_S = 10.0
@@ -585,7 +585,7 @@ class ZookeeperEngine(Engine):
             names = await bridge.children(place.kind(kind))
             for first in range(0, len(names), LOAD_WINDOW):
                 window = names[first : first + LOAD_WINDOW]
-                raws = await asyncio.gather(*(self._read(f"{place.kind(kind)}/{name}") for name in window))
+                raws = await bridge.read([f"{place.kind(kind)}/{name}" for name in window])
                 for name, raw in zip(window, raws, strict=True):
                     if raw is None:
                         continue
@@ -596,12 +596,6 @@ class ZookeeperEngine(Engine):
         found.sort(key=lambda record: (record.order, record.kind, record.id))
         term.known = Known({(record.kind, record.id): record.order for record in found}, max((record.order for record in found), default=0))
         return Loaded(tuple(StoredRecord(record.kind, record.id, record.record) for record in found), tuple(aside))
-
-    async def _read(self, path: str) -> bytes | None:
-        try:
-            return (await self._zk().get(path))[0]
-        except NoNode:
-            return None
 
     async def _put_aside(self, term: _Term, kind: str, name: str, raw: bytes, why: str) -> SetAside:
         """Move an unreadable record out of the way, or leave it where it is when that cannot be done; it is never deleted."""

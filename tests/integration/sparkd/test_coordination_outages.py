@@ -202,7 +202,6 @@ def test_how_much_is_stored_in_a_second(servers: Ensemble) -> None:
         assert pair.a.names() == ["elected"]
 
     with_pair(servers, "/rate", steps)
-    print(
-        f"\nrecords of 1 KB a second, by batch: { {size: round(rate) for size, rate in rates.items() if size} }; loaded a second: {rates[0]:.0f}"
-    )
+    stored = {size: round(rate) for size, rate in rates.items() if size}
+    print(f"\nrecords of 1 KB a second, by batch: {stored}; loaded a second: {rates[0]:.0f}")
     assert rates[200] > 500, "3,000 and more on a quiet machine"
