@@ -176,7 +176,7 @@ class Master:
         if self._term is not None:
             self._term.resume()
             if self._term.pipeline is not None:
-                self._sessions.invite(msg.Leading(self._term.epoch))
+                self._sessions.invite(self._leading(self._term))
         self._tell()
 
     def on_deposed(self, why: str) -> None:
@@ -212,7 +212,7 @@ class Master:
             if term.times is not self._times:
                 self._times = term.times
             if not term.suspended:
-                self._sessions.broadcast(msg.Leading(term.epoch))
+                self._sessions.broadcast(self._leading(term))
         self._tell()
 
     def _tell(self) -> None:
@@ -254,7 +254,7 @@ class Master:
                 self._sessions.refuse(effect.worker_id, msg.Refused(effect.why))
             case fx.ReregisterWorker():
                 log.info("event=reregister worker=%s why=%s", json.dumps(effect.worker_id), json.dumps(effect.why))
-                send(effect.worker_id, msg.Leading(epoch))
+                send(effect.worker_id, self._leading(term))
             case fx.LaunchExecutor():
                 send(
                     effect.worker_id,
@@ -281,10 +281,13 @@ class Master:
         """First message on a worker's connection."""
         term = self._term
         if term is not None and term.pipeline is not None and self.status() is MasterStatus.ALIVE:
-            return msg.Leading(term.epoch)
+            return self._leading(term)
         if term is not None and not term.suspended:
             self._look_again()
         return msg.Standby(self.leader())
+
+    def _leading(self, term: Term) -> msg.Leading:
+        return msg.Leading(term.epoch, self._me)
 
     def _look_again(self) -> None:
         """The lease is over and the engine has not said so (yet). If it comes back, who was told STANDBY meanwhile is invited."""
@@ -297,7 +300,7 @@ class Master:
         if term is None or term.suspended or term.pipeline is None:
             return  # on_elected, on_resumed and the term's own beginning tell everybody
         if self.status() is MasterStatus.ALIVE:
-            self._sessions.invite(msg.Leading(term.epoch))
+            self._sessions.invite(self._leading(term))
             self._tell()
         else:
             self._look_again()
