@@ -24,6 +24,8 @@ REST_PORT = 6066
 #: How long one master gets to accept a connection, and to answer. A commit waits for a quorum; a host may be silent.
 CONNECT_TIMEOUT_S = 2.0
 ANSWER_TIMEOUT_S = 10.0
+#: At first it gets less: it may be paused, and another one lead. Doubled with each round.
+FIRST_ANSWER_TIMEOUT_S = 1.5
 #: How long a request goes on looking for a leader: a session timeout and a host's restart.
 PATIENCE_S = 60.0
 ANSWER_LIMIT = 64 << 20
@@ -161,16 +163,19 @@ class Client:
     def call(self, method: str, path: str, body: object = None) -> Any:
         """Return the leader's answer to a request that may safely be sent again. Raises Refused, ClientError when there is no leader."""
         end = time.monotonic() + self.patience_s
-        pause, told = 0.05, False
+        pause, told, limit = 0.05, False, FIRST_ANSWER_TIMEOUT_S
         said: dict[Address, str] = {}
         while True:
-            for address in self._order():
+            order = self._order()
+            for number, address in enumerate(order):
                 left = end - time.monotonic()
                 if left <= 0 and said:
                     break
-                answer = self._ask(address, method, path, body, max(0.5, min(ANSWER_TIMEOUT_S, left)), said)
+                # Each of them gets its share of what is left, so that a silent one does not take it all.
+                answer = self._ask(address, method, path, body, max(0.2, min(limit, left / (len(order) - number))), said)
                 if answer is not None:
                     return answer.body
+            limit = min(ANSWER_TIMEOUT_S, limit * 2)
             if time.monotonic() + pause > end:
                 raise ClientError(self._nobody(said))
             if self._notice and not told and time.monotonic() > end - self.patience_s + 1.0:

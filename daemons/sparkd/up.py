@@ -454,9 +454,10 @@ class LocalCluster:
         """Wait until a driver is in one of these states; return its row. Raises UpError."""
         end = time.monotonic() + timeout_s
         row: dict[str, Any] = {}
+        client = self.client(5.0)
         while time.monotonic() < end:
             with contextlib.suppress(ClientError):
-                row = self.client(1.0).driver(driver_id)
+                row = client.driver(driver_id)
                 if row.get("state") in states:
                     return row
             time.sleep(0.05)

@@ -122,7 +122,7 @@ def test_a_lost_answer_is_asked_for_again_with_the_same_request_id() -> None:
 
 
 def test_a_silent_master_does_not_hold_it_up_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "ANSWER_TIMEOUT_S", 0.3)
+    monkeypatch.setattr(module, "FIRST_ANSWER_TIMEOUT_S", 0.3)
     with socket.create_server(("127.0.0.1", 0)) as silent, Masters(1) as masters:
         assert Client([silent.getsockname()[:2], *masters.addresses], patience_s=20).submit(COMMAND, "r1")
 
