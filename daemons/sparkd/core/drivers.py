@@ -146,7 +146,7 @@ def _current(book: Book, driver: Driver, worker: Worker, told: ProcessReport, ev
         if driver.description.supervise and not driver.kill_requested:
             relaunch(book, driver, now, f"worker {worker.id} did not see its end: {told.message}")
             return
-        event = DriverEvent.FAILED
+        event = DriverEvent.KILLED if driver.kill_requested else DriverEvent.FAILED
     if event is DriverEvent.STARTED:
         again = driver.confirmed and told.runs > driver.runs
         _take(driver, told)

@@ -380,6 +380,13 @@ def test_a_host_that_restarted_saw_no_end(supervise: bool, state: str, attempt: 
     assert (made.driver(driver_id).state, made.driver(driver_id).attempt) == (state, attempt)
 
 
+def test_a_killed_driver_whose_worker_stopped_meanwhile_is_killed() -> None:
+    made, driver_id = started(supervise=True)
+    made.kill(driver_id)
+    made.handle(events.ProcessChanged("w1", ProcessReport(made.driver(driver_id).ref, "RELAUNCHING", 1, 512, seq=9)))
+    assert made.driver(driver_id).state == "KILLED"
+
+
 @pytest.mark.parametrize("state", ["RELAUNCHING", "FAILED"])
 def test_an_unsupervised_driver_is_never_relaunched(state: str) -> None:
     made, driver_id = started()
