@@ -1,6 +1,6 @@
 """Live updates: pages hear of every change by server-sent events (WHATWG HTML, 9.2), and of the leader even after their own master died.
 
-GET /live?since=N      events {version, status, name, leader}. At most LISTENERS at a time, the next one gets 503 and polls.
+GET /live?since=N      events {version, status, masters, name, leader}. At most LISTENERS at a time, the next one gets 503 and polls.
 GET /live/leader       the same as one JSON answer; the only answer that pages of other origins (the other masters) may read.
 """
 
@@ -31,14 +31,20 @@ def master_says(face: MasterFace) -> dict[str, object]:
     return {
         "version": face.version(),
         "status": str(face.status()),
+        "masters": masters_mark(face),
         "name": face.address().host,
         "leader": {"name": leader.host, "web_ui": ui_format.safe_url(leader.web_ui)} if leader is not None else None,
     }
 
 
+def masters_mark(face: MasterFace) -> str:
+    """Return who is in the election, as a text to compare: a standby that comes or goes is no change of the cluster's version."""
+    return " ".join(sorted(address.url for address in face.masters()))
+
+
 def worker_says(face: WorkerFace) -> dict[str, object]:
     """Return the same of a worker."""
-    return {"version": face.version(), "status": face.state(), "name": face.worker_id(), "leader": None}
+    return {"version": face.version(), "status": face.state(), "masters": "", "name": face.worker_id(), "leader": None}
 
 
 def add_live(app: web.Application, say: Say, changed: Callable[[int, float], Awaitable[int]], listeners: int = LISTENERS) -> None:

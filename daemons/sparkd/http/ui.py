@@ -23,7 +23,7 @@ from ..core.effects import Answer
 from ..core.states import MasterStatus
 from . import ui_format, ui_guard, ui_views
 from .faces import MasterFace, NotAlive, NotDurable
-from .live import add_leader, add_live, master_says
+from .live import add_leader, add_live, master_says, masters_mark
 from .ui_pages import Pages, add_static, number, plain, read_form, with_slash
 from .ui_worker import add_worker_routes
 
@@ -122,6 +122,7 @@ class MasterPages:
                 "kind": "master",
                 "head": head,
                 "version": self.face.version(),
+                "masters_mark": masters_mark(self.face),
                 "peers": " ".join(origins),
                 "kill_enabled": self.pages.settings.kill_enabled,
                 **values,
@@ -141,7 +142,7 @@ class MasterPages:
         wanted = request.query.get("find", "")[:200]
         values: dict[str, Any] = {
             "view": None,
-            "facts": ui_views.facts(self.face.coordination()),
+            "facts": ui_views.facts(self.face.coordination(), self.face.settings.recovery),
             "set_aside": self.face.set_aside(),
             "find": wanted,
         }

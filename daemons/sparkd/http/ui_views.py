@@ -14,6 +14,7 @@ from ..core.entities import Application, Driver, Worker
 from ..core.states import DriverState, MasterStatus
 from ..core.transitions import Step
 from ..core.values import DriverDescription, ProcessReport
+from ..settings import RecoverySettings
 from . import ui_format
 from .faces import MasterFace
 
@@ -440,52 +441,61 @@ def masthead(face: MasterFace) -> Masthead:
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """One line of a list of facts. kind: text, code, time (Unix ms) or yes."""
+    """One line of a list of facts."""
 
     name: str
     value: str
-    kind: str = "text"
-    ms: int = 0
+    code: bool = False
 
 
 #: Order and words of what Engine.describe() says; what is not here comes after it under its own name.
 _FACTS: Mapping[str, str] = {
     "engine": "Recovery mode",
-    "connected": "Connected",
-    "servers": "Votes",
-    "server": "Server in use",
+    "votes": "Votes",
     "where": "Where",
-    "directory": "Directory",
+    "connected": "Connected",
+    "server": "Server in use",
     "session": "Session",
+    "session_timeout_s": "Session timeout",
     "latch": "Own latch",
+    "lease_left_s": "Lease left",
+    "suspended": "Suspended",
     "cluster_id": "Cluster id",
     "epoch": "Epoch",
-    "lease_left_s": "Lease left",
-    "elections": "Elections seen",
-    "last_commit_ms": "Last write",
+    "elections": "Elections won",
+    "commits": "Writes",
+    "last_commit_ms": "Last write took",
 }
 
 
-def facts(described: Mapping[str, object]) -> tuple[Fact, ...]:
-    """Return what the election and the store say of themselves, each value as a bounded text."""
-    names = [name for name in _FACTS if name in described] + sorted(name for name in described if name not in _FACTS)
-    return tuple(_fact(name, described[name]) for name in names)
+def facts(described: Mapping[str, object], recovery: RecoverySettings) -> tuple[Fact, ...]:
+    """Return what the election and the store say of themselves, and who votes or where it lies, each as a bounded text."""
+    known = {name: value for name, value in described.items() if name != "masters"}  # those are on top of every page
+    if recovery.mode == "ZOOKEEPER":
+        known["votes"] = recovery.zookeeper_url
+    elif recovery.mode == "FILESYSTEM" and recovery.directory is not None:
+        known["where"] = str(recovery.directory)
+    names = [name for name in _FACTS if name in known] + sorted(name for name in known if name not in _FACTS)
+    return tuple(_fact(name, known[name]) for name in names)
 
 
 def _fact(name: str, value: object) -> Fact:
     label = _FACTS.get(name, name.replace("_", " "))
-    if value is None or value == "":
+    if value is None or value == "" or (name == "epoch" and value == 0):
         return Fact(label, "none")
     if isinstance(value, bool):
-        return Fact(label, "yes" if value else "no", "yes")
-    if name == "last_commit_ms" and isinstance(value, int | float):
-        return Fact(label, "", "time", int(value)) if value > 0 else Fact(label, "none yet")
-    if name.endswith("_s") and isinstance(value, int | float):
-        return Fact(label.removesuffix(" s"), f"{max(value, 0.0):.1f} s")
+        return Fact(label, "yes" if value else "no")
+    if name.endswith(("_s", "_ms")) and isinstance(value, int | float):
+        unit = name.rpartition("_")[2]
+        return Fact(
+            label.removesuffix(f" {unit}"), f"{max(value, 0.0):.1f} {unit}" if value else "none yet" if name in _FACTS else f"0 {unit}"
+        )
+    if name == "server" and isinstance(value, tuple):
+        value = ":".join(map(str, value))
     if isinstance(value, list | tuple | set | frozenset):
-        return Fact(label, ui_format.shorten(", ".join(str(each) for each in value), 300), "code")
-    number = isinstance(value, int | float)
-    return Fact(label, ui_format.shorten(str(value), 300), "text" if number or name == "engine" else "code")
+        value = ", ".join(str(each) for each in value)
+    plain = isinstance(value, int | float) or name == "engine"
+    return Fact(label, ui_format.shorten(str(value), 300), code=not plain)
 
 
 @dataclass(frozen=True, slots=True)

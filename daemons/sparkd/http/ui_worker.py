@@ -66,6 +66,7 @@ class WorkerPages:
                 "leader": leader,
                 "masters": [f"{host}:{port}" for host, port in self.face.settings.masters],
                 "version": self.face.version(),
+                "masters_mark": "",
                 "peers": "",
                 **values,
             },

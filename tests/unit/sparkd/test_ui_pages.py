@@ -407,7 +407,9 @@ def test_pages_of_a_worker() -> None:
     assert "SIGKILL" in text
     assert "hunter2" not in text
     assert "never-shown" not in text
-    assert "keeps trying spark82:7077, spark83:7077" in get(FakeWorker(says="DISCONNECTED"), "/")[1]
+    text = get(FakeWorker(says="DISCONNECTED"), "/")[1]
+    assert "keeps trying spark82:7077, spark83:7077" in text
+    assert "The disk is full." in text
 
 
 def test_paging_through_a_log() -> None:
@@ -494,8 +496,10 @@ def test_live_tells_of_a_change_and_of_the_end_of_the_lease(monkeypatch: pytest.
             world.worker("spark84")
             assert [event["version"] for event in await waiting] == [world.version]
             face.says, face.led_by = MasterStatus.STANDBY, SPARK83
+            face.others = ()
             (event,) = await _events(answer, 1)  # nothing is counted up: the beat tells it
             assert event["status"] == "STANDBY"
+            assert event["masters"] == face.me.url
             assert event["leader"] == {"name": "spark83", "web_ui": "http://spark83:8080"}
 
     with_pages(face, talk)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
-from ui_world import SPARK82, SPARK83, FakeMaster, World, busy_world
+from ui_world import RECOVERY, SPARK82, SPARK83, FakeMaster, World, busy_world
 
 from sparkd.core import events
 from sparkd.core.states import MasterStatus
 from sparkd.core.values import ProcessRef, ProcessReport
 from sparkd.http import ui_views
+from sparkd.settings import RecoverySettings
 
 
 @given(st.integers(0, 1000), st.integers(-5, 50), st.integers(1, 300))
@@ -132,26 +134,38 @@ def test_a_suspended_leader_does_not_name_itself() -> None:
 
 
 def test_facts() -> None:
-    facts = ui_views.facts(
-        {
-            "zz_other": "x" * 1000,
-            "lease_left_s": -1.0,
-            "engine": "ZOOKEEPER",
-            "connected": False,
-            "last_commit_ms": 0,
-            "latch": None,
-            "servers": ["a", "b"],
-        }
-    )
+    described = {
+        "zz_other": "x" * 1000,
+        "lease_left_s": -1.0,
+        "engine": "ZOOKEEPER",
+        "connected": False,
+        "last_commit_ms": 0.0,
+        "latch": None,
+        "server": ("spark82", 2181),
+        "epoch": 0,
+        "masters": ["spark://spark82:7077"],
+    }
+    facts = ui_views.facts(described, RECOVERY)
     assert [(fact.name, fact.value) for fact in facts][:-1] == [
         ("Recovery mode", "ZOOKEEPER"),
+        ("Votes", "spark82:2181,spark83:2181,spark84:2181"),
         ("Connected", "no"),
-        ("Votes", "a, b"),
+        ("Server in use", "spark82:2181"),
         ("Own latch", "none"),
         ("Lease left", "0.0 s"),
-        ("Last write", "none yet"),
+        ("Epoch", "none"),
+        ("Last write took", "none yet"),
     ]
     assert (facts[-1].name, len(facts[-1].value)) == ("zz other", 300)
+    assert [fact.value for fact in ui_views.facts({"last_commit_ms": 2.318}, RecoverySettings("FILESYSTEM", Path("/srv/spark")))] == [
+        "/srv/spark",
+        "2.3 ms",
+    ]
+
+
+def test_the_secret_of_the_ensemble_is_no_fact() -> None:
+    recovery = dataclasses.replace(RECOVERY, zookeeper_secret="hidden")
+    assert "hidden" not in repr(ui_views.facts({"engine": "ZOOKEEPER"}, recovery))
 
 
 def test_a_process_shows_name_and_command_only() -> None:

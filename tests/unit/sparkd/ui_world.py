@@ -27,8 +27,9 @@ from sparkd.core.values import (
 )
 from sparkd.http.faces import LogSlice, NotAlive
 from sparkd.http.ui import add_master_routes, add_worker_routes
-from sparkd.settings import MasterSettings, RestSettings, WebSettings, WorkerSettings
+from sparkd.settings import MasterSettings, RecoverySettings, RestSettings, WebSettings, WorkerSettings
 
+RECOVERY = RecoverySettings("ZOOKEEPER", zookeeper_url="spark82:2181,spark83:2181,spark84:2181")
 SPARK82 = MasterAddress("spark82", 7077, "http://spark82:8080", "http://spark82:6066")
 SPARK83 = MasterAddress("spark83", 7077, "http://spark83:8080", "http://spark83:6066")
 
@@ -139,7 +140,9 @@ class FakeMaster:
     """A MasterFace over a World."""
 
     world: World
-    settings: MasterSettings = field(default_factory=lambda: MasterSettings("spark82", rest=RestSettings(open_to_all=True)))
+    settings: MasterSettings = field(
+        default_factory=lambda: MasterSettings("spark82", rest=RestSettings(open_to_all=True), recovery=RECOVERY)
+    )
     says: MasterStatus = MasterStatus.ALIVE
     me: MasterAddress = SPARK82
     led_by: MasterAddress | None = None
@@ -177,12 +180,17 @@ class FakeMaster:
         return {
             "engine": "ZOOKEEPER",
             "connected": True,
-            "servers": ["spark82:2181", "spark83:2181", "spark84:2181"],
+            "server": ("spark83", 2181),
             "session": "0x10000b1d4e60003",
             "latch": "/spark/election/_c_7c1e-latch-0000000012",
             "lease_left_s": 2.84,
+            "suspended": False,
+            "cluster_id": "3f1c9a52-7d1e-4d9b-8a80-31a3ec1f3e77",
+            "epoch": 8589934611,
             "elections": 3,
-            "last_commit_ms": self.world.wall_ms - 4000,
+            "commits": 41,
+            "last_commit_ms": 2.318,
+            "masters": ["spark://spark82:7077"],
         }
 
     def figures(self) -> Mapping[str, float]:
@@ -273,7 +281,7 @@ class FakeWorker:
         return 0
 
     def problems(self) -> Sequence[str]:
-        return ()
+        return ["The disk is full."] if self.says != "ALIVE" else []
 
     def figures(self) -> Mapping[str, float]:
         return {}

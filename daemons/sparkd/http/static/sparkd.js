@@ -94,7 +94,7 @@
       }
       skew = Number(fresh.now) - Date.now();
       document.title = page.title;
-      for (const name of ["version", "status", "now"]) body.dataset[name] = fresh[name];
+      for (const name of ["version", "status", "masters", "now"]) body.dataset[name] = fresh[name];
       if (!$("log")) morph($("main"), page.getElementById("main"));
       morph(document.querySelector("header"), page.querySelector("header"));
       times();
@@ -151,7 +151,8 @@
         notice(ledHere ? "This master does not lead any more." : "This master stands by.", said.leader);
       } else if (ledHere) notice("This master does not lead any more. The next leader is not known yet.");
     } else notice("");
-    if (String(said.version) !== body.dataset.version || said.status !== body.dataset.status) refresh();
+    const shown = body.dataset;
+    if (String(said.version) !== shown.version || said.status !== shown.status || said.masters !== shown.masters) refresh();
   }
 
   /* The daemon does not answer: ask the other masters who leads, and try again here. */
@@ -259,5 +260,7 @@
 
   times();
   setInterval(times, 1000);
+  // Heartbeats and the lease are on the page too, and are no change that is told.
+  setInterval(() => { if (!document.hidden && source && source.readyState === EventSource.OPEN) refresh(); }, 20000);
   if (!document.hidden) listen();
 })();
