@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from .api import MasterAddress, Misconfigured
 
-KINDS = ("application", "driver", "meta", "worker")
+KINDS = ("application", "driver", "executor", "meta", "worker")
 #: Apache's own children of the same directory (ZooKeeperLeaderElectionAgent, ZooKeeperPersistenceEngine).
 APACHES = ("leader_election", "master_status")
 LATCH = re.compile(r"([0-9a-f]{32})-latch-(-?\d{10,11})")
