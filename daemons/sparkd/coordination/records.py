@@ -46,6 +46,8 @@ def encode(kind: str, record_id: str, order: int, record: Record) -> bytes:
     body = json.dumps(record, separators=(",", ":"), allow_nan=False).encode()
     head = {"format": FORMAT, "kind": kind, "id": record_id, "order": order, "sha256": _sum(kind, record_id, order, body)}
     raw = json.dumps(head, separators=(",", ":")).encode() + b"\n" + body + b"\n"
+    if len(raw) - len(body) > HEAD_LIMIT:
+        raise RecordTooLarge(f"an id of {len(record_id)} characters")
     if len(raw) > RECORD_LIMIT:
         raise RecordTooLarge(f"the record of {kind} {record_id} has {len(raw)} bytes; {RECORD_LIMIT} are allowed")
     return raw
