@@ -32,8 +32,8 @@ def master_says(face: MasterFace) -> dict[str, object]:
         "version": face.version(),
         "status": str(face.status()),
         "masters": masters_mark(face),
-        "name": face.address().host,
-        "leader": {"name": leader.host, "web_ui": ui_format.safe_url(leader.web_ui)} if leader is not None else None,
+        "name": f"{face.address().host}:{face.address().port}",
+        "leader": {"name": f"{leader.host}:{leader.port}", "web_ui": ui_format.safe_url(leader.web_ui)} if leader is not None else None,
     }
 
 

@@ -500,7 +500,7 @@ def test_live_tells_of_a_change_and_of_the_end_of_the_lease(monkeypatch: pytest.
             (event,) = await _events(answer, 1)  # nothing is counted up: the beat tells it
             assert event["status"] == "STANDBY"
             assert event["masters"] == face.me.url
-            assert event["leader"] == {"name": "spark83", "web_ui": "http://spark83:8080"}
+            assert event["leader"] == {"name": "spark83:7077", "web_ui": "http://spark83:8080"}
 
     with_pages(face, talk)
 
