@@ -211,7 +211,8 @@ class Client:
             self._leader = None
         if leader and leader != address and leader not in said and hops:
             return self._ask(leader, method, path, body, timeout_s, said, hops - 1)
-        said.pop(leader, None) if leader else None
+        if leader and leader != address:
+            said.pop(leader, None)  # it may be asked again in the next round
         return None
 
     def _nobody(self, said: Mapping[Address, str]) -> str:

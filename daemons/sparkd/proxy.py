@@ -96,7 +96,10 @@ class Proxy:
 
     async def _connected(self, _: web.Application):  # type: ignore[no-untyped-def]
         timeout = aiohttp.ClientTimeout(total=ANSWER_TIMEOUT_S, sock_connect=CONNECT_TIMEOUT_S)
-        async with aiohttp.ClientSession(timeout=timeout, auto_decompress=False, cookie_jar=aiohttp.DummyCookieJar()) as session:
+        # A connection each: one that was kept and breaks may have carried the request or not, one that is refused has not.
+        connector = aiohttp.TCPConnector(force_close=True)
+        jar = aiohttp.DummyCookieJar()
+        async with aiohttp.ClientSession(connector=connector, timeout=timeout, auto_decompress=False, cookie_jar=jar) as session:
             self._session = session
             yield
 

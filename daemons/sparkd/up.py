@@ -19,6 +19,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -164,6 +165,7 @@ class LocalCluster:
         self._environ = self._clean(os.environ if environ is None else environ)
         self._guard: subprocess.Popen[bytes] | None = None
         self._token = Token()
+        self._writing = threading.Lock()
 
     def _clean(self, environ: Mapping[str, str]) -> dict[str, str]:
         """Return the environment without what would configure the daemons from outside; SPARK_HOME stays, for what they run."""
@@ -251,8 +253,9 @@ class LocalCluster:
         """Write cluster.json, for whoever drives this cluster from outside."""
         path = self.directory / "cluster.json"
         fresh = path.with_suffix(".new")
-        fresh.write_text(json.dumps(self.describe(), indent=1) + "\n")
-        fresh.replace(path)
+        with self._writing:  # each process has a thread that calls this
+            fresh.write_text(json.dumps(self.describe(), indent=1) + "\n")
+            fresh.replace(path)
 
     def describe(self) -> dict[str, Any]:
         """Return what is where: PIDs, ports, URLs, files."""
@@ -325,24 +328,22 @@ class LocalCluster:
                 },
             )
             flags = ["master", "-h", HOST, "-p", str(master.port), "--webui-port", str(master.web)]
-            self._add(master.name, [*program, *flags], self.directory / master.name, environ, self._fence)
+            self._add(master.name, [*program, *flags], self.directory / master.name, environ, fenced=True)
         for worker in self.ports.workers:
             environ = self._conf(worker.name, {"spark.worker.driverTerminateTimeout": "3s"})
             flags = ["worker", "-h", HOST, "-p", str(worker.port), "--webui-port", str(worker.web), "-d", str(self.work_dir(worker.name))]
             flags += ["-c", str(self.shape.cores), "-m", f"{self.shape.memory_mb}m", self.master_url]
             self._add(worker.name, [*program, *flags], self.directory / worker.name, environ)
 
-    def _add(
-        self,
-        name: str,
-        command: Sequence[str],
-        directory: Path,
-        environ: Mapping[str, str],
-        on_death: Callable[[Child, int], None] | None = None,
-    ) -> None:
-        self.children[name] = Child(name, command, directory, environ, self._told, on_death, lambda _: self.write_description())
+    def _add(self, name: str, command: Sequence[str], directory: Path, environ: Mapping[str, str], fenced: bool = False) -> None:
+        def died(child: Child, _: int) -> None:
+            if fenced:
+                self._fence(child)
+            self.write_description()
 
-    def _fence(self, child: Child, _: int) -> None:
+        self.children[name] = Child(name, command, directory, environ, self._told, died, lambda _: self.write_description())
+
+    def _fence(self, child: Child) -> None:
         """Remove a dead master's latch, as the unit's ExecStopPost does: a standby leads at once, not after the session's end."""
         if self.shape.recovery != "zookeeper":
             return
