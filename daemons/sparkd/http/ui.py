@@ -21,7 +21,7 @@ from aiohttp import web
 from ..core.cluster import Cluster
 from ..core.effects import Answer
 from ..core.states import MasterStatus
-from . import ui_format, ui_guard, ui_views
+from . import ui_format, ui_guard, ui_head, ui_views
 from .faces import MasterFace, NotAlive, NotDurable
 from .live import add_leader, add_live, master_says, masters_mark
 from .ui_pages import Pages, add_static, number, plain, read_form, with_slash
@@ -113,7 +113,7 @@ class MasterPages:
         return web.Response(body=made.body, status=made.code, headers=made.headers)
 
     def _answer(self, request: web.Request, template: str, values: Mapping[str, Any], status: int = 200) -> web.Response:
-        head = ui_views.masthead(self.face)
+        head = ui_head.masthead(self.face)
         origins = tuple(sorted({ui_format.origin(link.web_ui) for link in head.masters if not link.me} - {""}))
         return self.pages.answer(
             request,
@@ -142,7 +142,7 @@ class MasterPages:
         wanted = request.query.get("find", "")[:200]
         values: dict[str, Any] = {
             "view": None,
-            "facts": ui_views.facts(self.face.coordination(), self.face.settings.recovery),
+            "facts": ui_head.facts(self.face.coordination(), self.face.settings.recovery),
             "set_aside": self.face.set_aside(),
             "find": wanted,
         }

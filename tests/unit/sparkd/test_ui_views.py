@@ -12,7 +12,7 @@ from ui_world import RECOVERY, SPARK82, SPARK83, FakeMaster, World, busy_world
 from sparkd.core import events
 from sparkd.core.states import MasterStatus
 from sparkd.core.values import ProcessRef, ProcessReport
-from sparkd.http import ui_views
+from sparkd.http import ui_head, ui_views
 from sparkd.settings import RecoverySettings
 
 
@@ -110,7 +110,7 @@ def test_links_are_only_made_of_plain_urls() -> None:
 
 
 def test_header_of_a_leader() -> None:
-    head = ui_views.masthead(FakeMaster(World()))
+    head = ui_head.masthead(FakeMaster(World()))
     assert head.status == "ALIVE"
     assert [(link.name, link.role, link.me) for link in head.masters] == [
         ("spark82:7077", "leader", True),
@@ -120,7 +120,7 @@ def test_header_of_a_leader() -> None:
 
 
 def test_header_of_a_standby() -> None:
-    head = ui_views.masthead(FakeMaster(World(), says=MasterStatus.STANDBY, led_by=SPARK83))
+    head = ui_head.masthead(FakeMaster(World(), says=MasterStatus.STANDBY, led_by=SPARK83))
     assert head.leader is not None
     assert (head.leader.name, head.leader.web_ui) == (SPARK83.host + ":7077", SPARK83.web_ui)
     assert [link.role for link in head.masters] == ["leader", "standby"]
@@ -128,7 +128,7 @@ def test_header_of_a_standby() -> None:
 
 
 def test_a_suspended_leader_does_not_name_itself() -> None:
-    head = ui_views.masthead(FakeMaster(World(), says=MasterStatus.STANDBY, led_by=SPARK82))
+    head = ui_head.masthead(FakeMaster(World(), says=MasterStatus.STANDBY, led_by=SPARK82))
     assert head.leader is None
     assert {link.role for link in head.masters} == {"unknown"}
 
@@ -145,7 +145,7 @@ def test_facts() -> None:
         "epoch": 0,
         "masters": ["spark://spark82:7077"],
     }
-    facts = ui_views.facts(described, RECOVERY)
+    facts = ui_head.facts(described, RECOVERY)
     assert [(fact.name, fact.value) for fact in facts][:-1] == [
         ("Recovery mode", "ZOOKEEPER"),
         ("Votes", "spark82:2181,spark83:2181,spark84:2181"),
@@ -157,7 +157,7 @@ def test_facts() -> None:
         ("Last write took", "none yet"),
     ]
     assert (facts[-1].name, len(facts[-1].value)) == ("zz other", 300)
-    assert [fact.value for fact in ui_views.facts({"last_commit_ms": 2.318}, RecoverySettings("FILESYSTEM", Path("/srv/spark")))] == [
+    assert [fact.value for fact in ui_head.facts({"last_commit_ms": 2.318}, RecoverySettings("FILESYSTEM", Path("/srv/spark")))] == [
         "/srv/spark",
         "2.3 ms",
     ]
@@ -165,7 +165,7 @@ def test_facts() -> None:
 
 def test_the_secret_of_the_ensemble_is_no_fact() -> None:
     recovery = dataclasses.replace(RECOVERY, zookeeper_secret="hidden")
-    assert "hidden" not in repr(ui_views.facts({"engine": "ZOOKEEPER"}, recovery))
+    assert "hidden" not in repr(ui_head.facts({"engine": "ZOOKEEPER"}, recovery))
 
 
 def test_a_process_shows_name_and_command_only() -> None:
