@@ -13,10 +13,10 @@ import logging
 import resource
 import signal
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING
 
+from . import master_figures as figures
 from .coordination.api import RECORD_LIMIT, CoordinationError, Engine, MasterAddress, Misconfigured, SetAside
 from .coordination.factory import make_engine
 from .core import effects as fx
@@ -24,16 +24,21 @@ from .core import events as ev
 from .core.cluster import Cluster
 from .core.codec import encode
 from .core.effects import Answer, Effect, Outcome
-from .core.states import MasterStatus, WorkerState
+from .core.states import MasterStatus
 from .core.values import DriverDescription, Epoch
 from .http.faces import NotAlive, NotDurable
 from .pipeline import Figures, Pipeline
 from .rpc import messages as msg
-from .rpc.control import ControlServer, serve
+from .rpc.commands import command
+from .rpc.control import ControlServer, Counts, serve
 from .rpc.server import WorkerSessions
 from .settings import MasterSettings
 from .systemd import Notifier
 from .term import RecoveryTimes, Term
+from .versions import Versions
+
+if TYPE_CHECKING:
+    from .http.server import Running
 
 log = logging.getLogger(__name__)
 
@@ -49,16 +54,6 @@ CLOSE_S = 0.15
 RELEASE_S = 2.0
 
 
-class Closeable(Protocol):
-    """Servers of pages."""
-
-    web_port: int
-    rest_port: int
-
-    async def close(self) -> None:
-        """Let go."""
-
-
 class Master:
     """Implements http.faces.MasterFace, coordination.api.Listener and rpc.server.WorkerListener."""
 
@@ -69,7 +64,7 @@ class Master:
         self._notifier = notifier or Notifier({})
         self._sessions = WorkerSessions(self)
         self._control: ControlServer | None = None
-        self._pages: Closeable | None = None
+        self._pages: Running | None = None
         self._me = MasterAddress(settings.host, settings.port)
         self._leader: MasterAddress | None = None
         self._term: Term | None = None
@@ -79,8 +74,7 @@ class Master:
         self._times = RecoveryTimes()
         self._status = MasterStatus.STANDBY  # as it was last told
         self._since_ms = time.time_ns() // 1_000_000
-        self._version = 1
-        self._changed: asyncio.Event = asyncio.Event()
+        self._versions = Versions()
         self._looking: asyncio.TimerHandle | None = None
 
     # Life
@@ -91,11 +85,8 @@ class Master:
         try:
             self._control = await serve(settings.host, settings.port, settings.cluster_secret, self._sessions.serve)
         except OSError as error:
-            raise OSError(
-                error.errno,
-                f"Cannot listen on {settings.host}:{settings.port} for workers: {error.strerror}; "
-                "is another master running? Choose another port with SPARK_MASTER_PORT (--port)",
-            ) from error
+            why = f"Cannot listen on {settings.host}:{settings.port} for workers: {error.strerror}; is another master running? "
+            raise OSError(error.errno, why + "Choose another port with SPARK_MASTER_PORT (--port)") from error
         try:
             from .http.server import start_master  # here: 0.2 s and 20 MB that tests of everything else need not pay
 
@@ -127,7 +118,9 @@ class Master:
             log.warning("event=release_failed why=%s", json.dumps(str(error) or "no answer"))
         if self._term is not None:  # an engine that failed to say so
             self.on_deposed("stopping")
-        await asyncio.gather(self._close_faces(), self._engine.close())
+        for problem in await asyncio.gather(self._close_faces(), self._engine.close(), return_exceptions=True):
+            if problem is not None:
+                log.error("event=close_failed", exc_info=problem)
         log.info("event=stopped")
 
     async def _close_faces(self) -> None:
@@ -136,17 +129,14 @@ class Master:
         if self._control is not None:
             await self._control.close()
         if self._pages is not None:
-            try:
+            with contextlib.suppress(TimeoutError):  # requests still under way are cut
                 await asyncio.wait_for(self._pages.close(), CLOSE_S)
-            except TimeoutError:
-                log.info("event=pages_cut why=requests were still under way")
 
     # Listener: what the engine says
 
     def on_elected(self, epoch: Epoch) -> None:
         """It leads: read the store, then serve."""
         self._elections += 1
-        log.info("event=elected epoch=%d cluster=%s", epoch.number, epoch.cluster_id)
         if self._term is not None:
             self.on_deposed("elected anew")
         self._term = Term(
@@ -161,41 +151,37 @@ class Master:
             before=self._last_term,
         )
         self._last_term = None
-        self._tell()
+        self._tell("elected")
 
     def on_suspended(self, why: str) -> None:
         """Nothing changes until on_resumed or on_deposed."""
-        log.warning("event=suspended why=%s", json.dumps(why))
         if self._term is not None:
             self._term.suspend(why)
-        self._tell()
+        self._tell(f"suspended: {why}")
 
     def on_resumed(self) -> None:
         """The same epoch leads again."""
-        log.info("event=resumed")
         if self._term is not None:
             self._term.resume()
             if self._term.pipeline is not None:
                 self._sessions.invite(self._leading(self._term))
-        self._tell()
+        self._tell("resumed")
 
     def on_deposed(self, why: str) -> None:
         """Forget everything; workers are told that nobody leads here."""
         term, self._term = self._term, None
-        log.info("event=deposed epoch=%d why=%s", term.epoch.number if term is not None else 0, json.dumps(why))
         self._leader = None if self._leader == self._me else self._leader
         if term is not None:
             self._last_term = term
             term.end()
             self._sessions.broadcast(msg.Standby(self._leader))
-        self._tell()
+        self._tell(f"deposed: {why}", term)
 
     def on_leader(self, leader: MasterAddress | None) -> None:
         """Somebody leads, or nobody."""
         if leader == self._leader:
             return
         self._leader = leader
-        log.info("event=leader url=%s", leader.url if leader else "none")
         if self._term is None and leader != self._me:
             self._sessions.tell_all(msg.Standby(leader))
         self._tell()
@@ -213,17 +199,18 @@ class Master:
                 self._times = term.times
             if not term.suspended:
                 self._sessions.broadcast(self._leading(term))
-        self._tell()
+        served = term is not None and term.pipeline is not None
+        self._tell("the cluster was read" if served else f"read back: {term.trouble if term else ''}")
 
-    def _tell(self) -> None:
-        """After anything that may change the status."""
-        status = self.status()
-        if status is not self._status:
-            log.info(
-                "event=transition entity=master from=%s to=%s epoch=%d", self._status, status, self._term.epoch.number if self._term else 0
-            )
+    def _tell(self, cause: str = "", term: Term | None = None) -> None:
+        """After anything that may change the status. term: the one that it is about, if it is over."""
+        status, before = self.status(), self._status
+        if status is not before:
+            about = term or self._term
+            epoch = about.epoch.number if about is not None else 0
+            log.info("event=transition epoch=%d entity=master from=%s to=%s cause=%s", epoch, before, status, json.dumps(cause))
             self._status, self._since_ms = status, time.time_ns() // 1_000_000
-        self._bump()
+        self._versions.rise()
         self._notifier.status(self._line())
 
     def _line(self) -> str:
@@ -240,30 +227,16 @@ class Master:
         term = self._term
         if term is None:
             return
-        epoch, send = term.epoch, self._sessions.send
         match effect:
-            case fx.LaunchDriver():
-                send(effect.worker_id, msg.LaunchDriver(epoch, effect.ref, effect.description))
-            case fx.AckJournal():
-                send(effect.worker_id, msg.Ack(epoch, effect.seq))
-            case fx.EndProcess():
-                send(effect.worker_id, msg.End(epoch, effect.ref, effect.why))
-            case fx.AcceptWorker():
-                send(effect.worker_id, msg.Accepted(epoch, effect.drop, effect.acknowledged))
             case fx.RefuseWorker():
                 self._sessions.refuse(effect.worker_id, msg.Refused(effect.why))
             case fx.ReregisterWorker():
                 log.info("event=reregister worker=%s why=%s", json.dumps(effect.worker_id), json.dumps(effect.why))
-                send(effect.worker_id, self._leading(term))
-            case fx.LaunchExecutor():
-                send(
-                    effect.worker_id,
-                    msg.LaunchExecutor(epoch, effect.ref, effect.profile_id, effect.cores, effect.memory_mb, effect.description),
-                )
-            case fx.ForgetApplication():
-                send(effect.worker_id, msg.ForgetApplication(epoch, effect.app_id))
-            case _:  # NotifyApplication: no application can connect yet
-                pass
+                self._sessions.send(effect.worker_id, self._leading(term))
+            case fx.Answer() | fx.NotifyApplication():
+                pass  # answers are the pipeline's; no application can connect yet
+            case _:
+                self._sessions.send(effect.worker_id, command(effect, term.epoch))
 
     def _stored(self, outcome: Outcome) -> None:
         """An event's outcome is durable: log its transitions, wake who watches."""
@@ -273,7 +246,7 @@ class Master:
                 entity, cause = json.dumps(step.entity), json.dumps(step.cause)
                 log.info("event=transition epoch=%d entity=%s from=%s to=%s cause=%s", epoch, entity, step.before, step.after, cause)
         if outcome.writes or outcome.transitions:
-            self._bump()
+            self._versions.rise()
 
     # WorkerListener: what workers say
 
@@ -301,7 +274,7 @@ class Master:
             return  # on_elected, on_resumed and the term's own beginning tell everybody
         if self.status() is MasterStatus.ALIVE:
             self._sessions.invite(self._leading(term))
-            self._tell()
+            self._tell("the lease is back")
         else:
             self._look_again()
 
@@ -402,54 +375,26 @@ class Master:
 
     def figures(self) -> Mapping[str, float]:
         """Counters (..._total, ..._count, ..._sum) and gauges by metric name, without the prefix sparkd_. Times in s."""
-        counts, times, term = self._figures, self._times, self._term
-        pipeline = term.pipeline if term is not None else None
-        control = self._control.counts if self._control is not None else None
+        pipeline = self._term.pipeline if self._term is not None else None
         return {
             "elections_total": self._elections,
-            "epoch": term.epoch.number if term is not None else 0,
+            "epoch": self._term.epoch.number if self._term is not None else 0,
             "lease_left_seconds": max(0.0, self._engine.lease_left_s()),
-            "recovery_load_seconds": times.load_s,
-            "recovery_rebuild_seconds": times.rebuild_s,
-            "recovery_total_seconds": times.total_s,
-            "recovery_records": times.records,
-            "reloads_total": counts.reloads,
-            "events_total": counts.events,
-            "refused_events_total": counts.failed_events,
-            "commits_total": counts.commits,
-            "commits_failed_total": counts.failed_commits,
-            "commit_writes_total": counts.writes,
-            "commit_batch_max": counts.batch_max,
-            "persist_seconds_count": counts.commits,
-            "persist_seconds_sum": counts.persist_sum_s,
-            "persist_seconds_max": counts.persist_max_s,
             "queue_length": len(pipeline) if pipeline is not None else 0,
             "queue_age_seconds": pipeline.age_s() if pipeline is not None else 0.0,
-            "refused_requests_total": counts.refused,
-            "undelivered_commands_total": self._sessions.undelivered,
-            "connections": len(self._sessions),
-            "connections_registered": self._sessions.registered(),
-            "connections_accepted_total": control.accepted if control else 0,
-            "connections_rejected_total": control.rejected if control else 0,
-            "connections_wrong_secret_total": control.wrong_secret if control else 0,
-            **_resources(self.cluster()),
+            **figures.of_pipelines(self._figures),
+            **figures.of_recovery(self._times),
+            **figures.of_connections(self._sessions, self._control.counts if self._control is not None else Counts()),
+            **figures.of_cluster(self.cluster()),
         }
 
     def version(self) -> int:
         """Rises with every change."""
-        return self._version
+        return self._versions.now
 
     async def changed(self, since: int, timeout_s: float) -> int:
         """Wait until the version is above `since`, or timeout_s; return it."""
-        if self._version <= since:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), timeout_s)
-        return self._version
-
-    def _bump(self) -> None:
-        self._version += 1
-        self._changed.set()  # wakes everybody who waits now; who comes later waits for the next one
-        self._changed = asyncio.Event()
+        return await self._versions.above(since, timeout_s)
 
     # MasterFace: what it is asked to do
 
@@ -513,20 +458,6 @@ class Master:
     def _refusal(self) -> Exception:
         """For whoever waited when leadership was lost or suspended."""
         return NotAlive(MasterStatus.STANDBY, None if self._leader == self._me else self._leader)
-
-
-def _resources(cluster: Cluster | None) -> dict[str, float]:
-    """Workers by state, and cores and memory (MiB) of those that live; all 0 for who does not lead."""
-    states = Counter(worker.state for worker in cluster.workers.values()) if cluster is not None else Counter()
-    alive = [worker for worker in cluster.workers.values() if worker.state is WorkerState.ALIVE] if cluster is not None else []
-    return {
-        **{f"workers_{state.lower()}": states[state] for state in WorkerState},
-        "cores": sum(worker.info.cores for worker in alive),
-        "cores_used": sum(worker.cores_used for worker in alive),
-        "memory_mb": sum(worker.info.memory_mb for worker in alive),
-        "memory_used_mb": sum(worker.memory_used for worker in alive),
-        "drivers_waiting": cluster.waiting_count if cluster is not None else 0,
-    }
 
 
 async def run_master(settings: MasterSettings, engine: Engine | None = None) -> int:

@@ -11,7 +11,7 @@ from master_world import TRUE, World, alive, engine_of, run, settings, until
 
 from sparkd import master as master_module
 from sparkd import pipeline
-from sparkd.coordination.api import Misconfigured
+from sparkd.coordination.api import Interrupted, Loaded, Misconfigured, StoreUnavailable
 from sparkd.coordination.memory import MemoryEngine
 from sparkd.core.effects import Write
 from sparkd.core.states import DriverState, MasterStatus, WorkerState
@@ -52,7 +52,7 @@ def test_a_driver_from_submission_to_its_end(caplog: pytest.LogCaptureFixture) -
     caplog.set_level(logging.DEBUG)
     run(test)
     assert "hunter2" not in caplog.text, "a driver's environment is in the log"
-    assert "to=FINISHED" in caplog.text and "from=STANDBY to=RECOVERING" in caplog.text
+    assert "to=FINISHED" in caplog.text and 'from=STANDBY to=RECOVERING cause="elected"' in caplog.text
 
 
 def test_a_standby_refuses_and_names_the_leader() -> None:
@@ -429,3 +429,51 @@ def test_a_taken_port_ends_with_1_and_says_how_to_choose_another(caplog: pytest.
 
     asyncio.run(test())
     assert "SPARK_MASTER_PORT" in caplog.text
+
+
+@pytest.mark.parametrize("error", [StoreUnavailable("access denied"), Interrupted("suspended"), KeyError("a defect")])
+def test_a_store_that_cannot_be_read_is_read_again(error: Exception) -> None:
+    class Failing(MemoryEngine):
+        failures = 2
+
+        async def load(self) -> Loaded:
+            if self.failures:
+                self.failures -= 1
+                raise error
+            return await super().load()
+
+    async def test(world: World) -> None:
+        leader = await world.master(Failing(world.ensemble))
+        await until(lambda: leader.status() is RECOVERING, "RECOVERING")
+        expected = NotAlive if isinstance(error, Interrupted) else NotDurable
+        with pytest.raises(expected, match=r"RECOVERING|access denied|cannot be read"):
+            await leader.submit(TRUE)
+        await alive(leader)
+        assert (await leader.submit(TRUE)).ok
+
+    run(test)
+
+
+def test_who_was_told_standby_in_a_short_loss_of_the_lease_is_invited_again() -> None:
+    """The lease ends and comes back before the engine says a word of it."""
+
+    class Moody(MemoryEngine):
+        over = False
+
+        def lease_left_s(self) -> float:
+            return 0.0 if self.over else super().lease_left_s()
+
+    async def test(world: World) -> None:
+        engine = Moody(world.ensemble)
+        leader = await world.leading(engine)
+        known = await world.worker(leader)
+        await known.register()
+        engine.over = True
+        assert leader.status() is STANDBY and leader.leader() is None
+        late = await world.worker(leader, id="w2")
+        await late.next(msg.Standby)
+        engine.over = False
+        await late.register()
+        assert await known.quiet(), "who is registered is left in peace"
+
+    run(test)
