@@ -84,10 +84,10 @@ def _told(error: Exception) -> tuple[int, list[str]]:
         return 1, [str(error)]
     if isinstance(error, OSError):
         return 1, [f"{error.filename + ': ' if isinstance(error.filename, str) else ''}{error.strerror or error}"]
-    from .coordination.api import CoordinationError
+    from .coordination.api import CoordinationError, Misconfigured
 
     if isinstance(error, CoordinationError):
-        return 1, [str(error)]
+        return 2 if isinstance(error, Misconfigured) else 1, [str(error)]
     return 1, [f"{type(error).__name__}: {error} (SPARKD_DEBUG=1 shows where)"]
 
 

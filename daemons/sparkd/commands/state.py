@@ -30,13 +30,14 @@ def run(argv: list[str]) -> int:
     options = parser("state", "Who leads, and what the store holds. Every master is asked for itself; no leader is needed.")
     options.add_argument("--leader-pid", default="", metavar="CLUSTER.JSON", help="of a `sparkd up`: print the leader's PID, nothing else")
     options.add_argument("--store", action="store_true", help="read the store itself, with the master's configuration of this host")
+    options.add_argument("--properties-file", default="", metavar="FILE", help="with --store: instead of spark-defaults.conf")
     add_client(options)
     chosen = options.parse_args(argv)
     if chosen.leader_pid:
         print(_leader_pid(Path(chosen.leader_pid)))
         return 0
     if chosen.store:
-        return _store(chosen.json)
+        return _store(chosen.json, chosen.properties_file)
     client = client_of(chosen)
     found = client.each("/state")
     if chosen.json:
@@ -81,13 +82,12 @@ def _show(found: Any) -> None:
         print(plain(f"set aside: {item.get('kind')} {item.get('id')}: {item.get('why')} ({item.get('where')})"))
 
 
-def _store(as_json: bool) -> int:
+def _store(as_json: bool, properties_file: str) -> int:
     import os
 
-    from ..config import load_master
+    from ..config import load_recovery
     from ..coordination import inspect
 
-    settings = load_master([], os.environ)
-    state = inspect.read(settings.recovery)
+    state = inspect.read(load_recovery(["--properties-file", properties_file] if properties_file else [], os.environ))
     print_json(state) if as_json else print(inspect.render(state))
     return 0

@@ -297,3 +297,24 @@ def test_a_worker_with_another_secret_is_not_taken(cluster: LocalCluster, tmp_pa
         worker.send_signal(signal.SIGTERM)
         worker.wait(15)
     rest(cluster)
+
+
+def test_the_store_is_read_without_a_leader_and_secrets_stay_hidden(cluster: LocalCluster, traces: Traces) -> None:
+    import json
+    import os
+    import subprocess
+    import sys
+
+    driver = run_long(cluster, traces, environment={"HUSH": "a very secret value"})
+    command = [sys.executable, "-m", "sparkd.cli", "state", "--store", "--json"]
+    environ = {**os.environ, "SPARK_CONF_DIR": str(cluster.directory / "master-1" / "conf")}
+    for name in pids(cluster, "master"):
+        cluster.kill(name, restart=False)
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60, check=True)
+    state = json.loads(done.stdout)
+    assert driver in {record["id"] for record in state["records"] if record["kind"] == "driver"}
+    assert "a very secret value" not in done.stdout
+    shown = subprocess.run([*command[:3], "epoch", "show", "--json"], env=environ, capture_output=True, text=True, timeout=60, check=True)
+    epoch = json.loads(shown.stdout)
+    assert (epoch["cluster_id"], epoch["number"]) == (state["cluster_id"], state["epoch"])
+    assert epoch["led"] is False
