@@ -126,3 +126,16 @@ def plain(text: str) -> str:
 def say(text: str) -> None:
     """Say something to people, beside the output."""
     print(text, file=sys.stderr, flush=True)
+
+
+def program() -> str:
+    """Return what to type to run sparkd here: its name where that is on PATH, else the way it was started."""
+    import os
+    import shutil
+
+    if shutil.which("sparkd"):
+        return "sparkd"
+    started = sys.argv[0]
+    if started.endswith("/sparkd"):
+        return os.path.relpath(started) if started.startswith(os.getcwd() + "/") else started  # noqa: PTH109
+    return f"{sys.executable} -m sparkd.cli"

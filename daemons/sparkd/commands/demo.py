@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .common import Failure, parser
+from .common import Failure, parser, program
 
 if TYPE_CHECKING:
     from ..up import LocalCluster
@@ -125,5 +125,6 @@ def run(argv: list[str]) -> int:
         if not keep:
             shutil.rmtree(directory, ignore_errors=True)
     tell("ended: nothing is left running")
-    print("Next: `sparkd up` keeps such a cluster running, for you to submit to and to break; `sparkd --help` lists what there is.")
+    sparkd = program()
+    print(f"Next: `{sparkd} up` keeps such a cluster running, for you to submit to and to break; `{sparkd} --help` lists what there is.")
     return 0

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from .common import Failure, Usage, count, parser, seconds, table
+from .common import Failure, Usage, count, parser, program, seconds, table
 
 EPILOG = """Ports are the usual ones (7077, 8080, 6066, 2181, ...) when they are free, others otherwise, or those from --base-port on.
 DIR/cluster.json says what runs where; DIR/*/*.log is what each process says. Kill any of them: it is started again as its unit would."""
@@ -70,6 +70,7 @@ def describe(cluster: Any, own_directory: bool) -> str:
         (m.name, f"spark://127.0.0.1:{m.port}", f"http://127.0.0.1:{m.web}", f"http://127.0.0.1:{m.rest}") for m in cluster.ports.masters
     ]
     rows += [(w.name, "", f"http://127.0.0.1:{w.web}", "") for w in cluster.ports.workers]
+    sparkd = program()
     rest = ",".join(f"{host}:{port}" for host, port in cluster.rest)
     lines = [table(("", "APPLICATIONS", "WEB UI", "REST"), rows), ""]
     if cluster.zookeeper:
@@ -79,9 +80,9 @@ def describe(cluster: Any, own_directory: bool) -> str:
     if cluster.shape.tokens:
         lines.append(f"  export SPARKD_TOKEN_FILE={cluster.token_key_file}")
     lines += [
-        "  sparkd submit --supervise -- sh -c 'while sleep 1; do date; done'",
-        "  sparkd list",
-        f"  kill -9 $(sparkd state --leader-pid {cluster.directory}/cluster.json)    # then watch who leads, here and on the pages",
+        f"  {sparkd} submit --supervise -- sh -c 'while sleep 1; do date; done'",
+        f"  {sparkd} list",
+        f"  kill -9 $({sparkd} state --leader-pid {cluster.directory}/cluster.json)    # then watch who leads, here and on the pages",
         "",
         "Ctrl-C ends all of it.",
     ]

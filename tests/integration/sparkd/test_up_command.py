@@ -80,7 +80,7 @@ def test_ctrl_c_ends_all_of_it(tmp_path: Path, number: signal.Signals) -> None:
     traces = Traces(tmp_path / "traces")
     with up(tmp_path, *QUICK) as (process, out):
         described = json.loads((tmp_path / "cluster" / "cluster.json").read_text())
-        client = Client([tuple(address.rsplit(":", 1)) for address in described["rest"]], patience_s=20)  # type: ignore[misc]
+        client = Client([tuple(address.rsplit(":", 1)) for address in described["rest"]], patience_s=20)
         script = traces.command("away", "cd /; setsid sleep 600")
         client.submit({"kind": "command", "argv": script, "memory_mb": 64}, "r1")
         until(lambda: traces.pids("away"))

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from sparkd import cli, up, up_child, up_zookeeper
+from sparkd import cli, up, up_child, up_shape, up_zookeeper
 from sparkd.up import LocalCluster, Ports, Shape, UpError
 from sparkd.up_child import Child
 
@@ -168,12 +168,12 @@ def test_usual_ports_yield_when_one_is_taken() -> None:
 def test_free_ports_are_free_and_differ() -> None:
     ports = up.free_ports(20)
     assert len(set(ports)) == 20
-    assert all(up.PORTS[0] <= port < up.PORTS[1] for port in ports)
+    assert all(up_shape.PORTS[0] <= port < up_shape.PORTS[1] for port in ports)
 
 
 def test_zookeeper_is_found_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(up_zookeeper, "DISTRIBUTION", tmp_path / "java")
-    monkeypatch.setattr(up_zookeeper.importlib.util, "find_spec", lambda _: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     environ = {"HOME": str(tmp_path)}
     with pytest.raises(up_zookeeper.Lacking, match=r"SPARK_HOME.*pip install pyspark.*--recovery filesystem"):
         up_zookeeper.class_path(environ, tmp_path / "scratch")
