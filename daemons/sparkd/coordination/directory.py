@@ -60,6 +60,9 @@ class RecoveryDirectory:
         for path in journals(self.path):
             puts, why = replay(path)
             self.old.append((path, why))
+            match = JOURNAL.fullmatch(path.name)
+            if match and int(match[1]) == self.number:  # read again within a term
+                self.part = self.in_files = self.beginning = int(match[2])
             for put in puts:
                 self.dirty[put.key] = put
                 apply(found, put)

@@ -98,8 +98,17 @@ class FilesystemEngine(Engine):
         """Read everything."""
         epoch = self._leading()
         store = self._new_store(epoch)
+        before, self._store = self._store, None
+        if before is not None:
+            before.stopping.set()
+            self._ending = before
+
+        def load() -> Loaded:
+            self._end_store()
+            return store.load()
+
         try:
-            loaded = await self._run_there(store.load)
+            loaded = await self._run_there(load)
         except OSError as error:
             raise StoreUnavailable(f"{self.path}: {error.strerror}: {error.filename}") from None
         self._still(epoch)
@@ -256,18 +265,22 @@ class FilesystemEngine(Engine):
             self._tell().on_resumed()
 
     def _let_go(self, epoch: Epoch | None) -> None:
-        """On the disk's thread: write what is left, take the name off, release the lock."""
-        store, self._ending = self._ending, None
-        if self._writing is not None:
-            self._writing.join()  # not one file may change once the lock is released
-            self._writing = None
-        if store is not None:
-            store.end()
+        """On the disk's thread: let the files be, take the name off, release the lock."""
+        self._end_store()
         if epoch is not None:
             with_us = read_leader(self.path)
             if with_us is not None and with_us[1] == self._identity():
                 (self.path / "leader").unlink(missing_ok=True)
         self.counter.lock.release()
+
+    def _end_store(self) -> None:
+        """On the disk's thread: end the last store, if there is one. Not one file may change after this."""
+        store, self._ending = self._ending, None
+        if self._writing is not None:
+            self._writing.join()
+            self._writing = None
+        if store is not None:
+            store.end()
 
     # --- the loop -----------------------------------------------------------------------------------------------------
 

@@ -45,6 +45,7 @@ class Term:
         self.over = asyncio.Event()
         self.why = ""
         self.known = Known()
+        self.wrote = False  # something was sent since the claim, and may still be under way
 
 
 class TransactionStore(Engine):
@@ -147,6 +148,11 @@ class TransactionStore(Engine):
                 return await self._until(term, read())
             except (NotConnected, Unanswered):
                 await asyncio.sleep(0.02)
+            except OpError as error:
+                if not isinstance(error.cause, BadVersion | NoNode):
+                    raise StoreUnavailable(f"ZooKeeper: {error}") from None
+                if error.index == 0:
+                    self._latch_gone(self._latch)
             except Denied as error:
                 raise StoreUnavailable(str(self._wrong_secret(str(error)))) from None
             except BridgeError as error:
@@ -154,6 +160,12 @@ class TransactionStore(Engine):
 
     async def _load(self, term: Term) -> Loaded:
         bridge, place = self._zk(), self.place
+        if term.wrote:  # a commit that was abandoned must not be carried out after this read: a new version of the commit node ends it
+            last, stat = await bridge.get(place.commit)
+            request, part, _ = layout.decode_commit(last)
+            mark = layout.encode_commit(request, part, term.epoch.number)
+            await bridge.transaction([Op("check", self._latch), Op("set", place.commit, mark, stat.version)])
+            term.commit_version, term.wrote = stat.version + 1, False
         found: list[records.Decoded] = []
         aside: list[SetAside] = []
         for kind in sorted(await bridge.children(place.records)):
@@ -208,6 +220,7 @@ class TransactionStore(Engine):
             await self._connected(term)
             self._still(term)
             latch, sent = self._latch, self.clock()
+            term.wrote = True
             ops = [Op("check", latch), Op("set", self.place.commit, mark, term.commit_version), *self._ops(term, run)]
             try:
                 await self._until(term, self._zk().transaction(ops))

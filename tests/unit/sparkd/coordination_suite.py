@@ -309,6 +309,30 @@ def test_records_are_there_for_the_next_leader_in_order(world: World) -> None:
     world.run(steps)
 
 
+def test_a_leader_may_read_again_and_go_on(world: World) -> None:
+    needs(world, "durable")
+
+    async def steps() -> None:
+        a = await world.leader("a")
+        b = await world.standby("b", a)
+        for number in range(3):
+            await a.store(f"r{number}", ("driver", f"d{number}", {"n": number}), ("driver", "same", {"n": number}))
+            assert len((await a.engine.load()).records) == number + 2
+        abandoned = asyncio.create_task(a.store("r3", ("driver", "same", {"n": 3})))
+        await asyncio.sleep(0)
+        abandoned.cancel()
+        seen = contents(await a.engine.load())
+        await asyncio.sleep(0.1)
+        assert contents(await a.engine.load()) == seen, "what was abandoned is not stored later"
+        await a.store("r4", ("driver", "d0", None))
+        await a.engine.close()
+        await b.hears("elected")
+        assert contents(await b.engine.load()) == [item for item in seen if item[1] != "d0"]
+        assert a.names() == ["elected", "deposed"]
+
+    world.run(steps)
+
+
 def test_any_id_has_its_place(world: World) -> None:
     needs(world, "durable")
     ids = ["", ".", "..", "../../etc/passwd", "a/b", "ä ö", ".hidden", "%2E", "x" * 400, "=y", "worker-1-h:7078", "a\nb\x00c"]
