@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 MASTER_HELP = """usage: sparkd master [-h HOST] [-p PORT] [--webui-port PORT] [--properties-file FILE]
 
@@ -28,11 +28,15 @@ def _log() -> None:
     logging.getLogger("aiohttp.access").setLevel(logging.WARNING)
 
 
-def _to_its_end(daemon: Any) -> int:
-    """Run a daemon's coroutine; return its exit code."""
+def _to_its_end(daemon: Any) -> NoReturn:
+    """Run a daemon's coroutine and end with its exit code."""
     import asyncio
 
-    return int(asyncio.run(daemon) or 0)
+    code = int(asyncio.run(daemon) or 0)
+    # All is closed and durable here. Taking the interpreter down takes a tenth of a second more, of a hand-over's half.
+    logging.shutdown()
+    sys.stdout.flush()
+    os._exit(code)
 
 
 def master(argv: Sequence[str]) -> int:
@@ -49,7 +53,7 @@ def master(argv: Sequence[str]) -> int:
         logging.getLogger("sparkd").warning("configuration note=%r", note)
     from ..master import run_master
 
-    return _to_its_end(run_master(settings))
+    _to_its_end(run_master(settings))
 
 
 def worker(argv: Sequence[str]) -> int:
@@ -66,7 +70,7 @@ def worker(argv: Sequence[str]) -> int:
         logging.getLogger("sparkd").warning("configuration note=%r", note)
     from ..worker import run_worker
 
-    return _to_its_end(run_worker(settings))
+    _to_its_end(run_worker(settings))
 
 
 def fence(argv: Sequence[str]) -> int:

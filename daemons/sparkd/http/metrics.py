@@ -6,6 +6,7 @@ org.apache.spark.deploy.master.MasterSource and worker.WorkerSource as Prometheu
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 
@@ -95,9 +96,8 @@ class MasterCollector(Collector):
             yield _by_label(name, f"{name.capitalize()} by state.", "state", {state.value: found.get(state.value, 0) for state in states})
         oldest = cluster.oldest_waiting_ms() if cluster is not None else None
         yield _gauge(PREFIX + "drivers_waiting", "Queued drivers.", counts.waiting_drivers)
-        yield _gauge(
-            PREFIX + "drivers_waiting_oldest_seconds", "Unix time of the oldest queued submission, 0 for none.", (oldest or 0) / 1000
-        )
+        age_s = max(0.0, time.time() - oldest / 1000) if oldest else 0.0
+        yield _gauge(PREFIX + "drivers_waiting_oldest_seconds", "Age of the oldest queued submission, 0 for none.", age_s)
         yield _gauge(PREFIX + "cores", "Cores of ALIVE workers.", counts.cores)
         yield _gauge(PREFIX + "cores_used", "Cores in use on ALIVE workers.", counts.cores_used)
         yield _gauge(PREFIX + "memory_bytes", "Memory of ALIVE workers.", counts.memory_mb << 20)
