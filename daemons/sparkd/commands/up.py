@@ -118,6 +118,10 @@ def watch(cluster: Any, tell: Any, stop: threading.Event) -> None:
             before[master.name] = status
 
 
+def _counted(number: int, name: str) -> str:
+    return f"{number} {name}{'' if number == 1 else 's'}"
+
+
 def run(argv: list[str]) -> int:
     """Run the cluster until SIGINT or SIGTERM."""
     options = parser(
@@ -165,8 +169,13 @@ def run(argv: list[str]) -> int:
     try:
         if ports.moved:
             events.tell("a usual port is taken: using others")
-        parts = [f"{shape.zookeeper} ZooKeeper servers"] if shape.recovery == "zookeeper" else [f"recovery mode {shape.recovery.upper()}"]
-        events.tell(f"starting {', '.join([*parts, f'{shape.masters} masters', f'{shape.workers} workers'])}")
+        parts = (
+            [_counted(shape.zookeeper, "ZooKeeper server")]
+            if shape.recovery == "zookeeper"
+            else [f"recovery mode {shape.recovery.upper()}"]
+        )
+        parts += [_counted(shape.masters, "master"), _counted(shape.workers, "worker")]
+        events.tell(f"starting {', '.join(parts)}")
         cluster.start()
         starting = False
         events.tell(f"up: {cluster.leader()} leads")
