@@ -49,8 +49,12 @@ def test_it_waits_for_a_leader_and_tells_why() -> None:
     told: list[str] = []
     with Masters(2) as masters:
         masters.lead(None)
-        threading.Timer(1.5, masters.lead, (1, False)).start()
-        assert Client(masters.addresses, patience_s=20, notice=told.append).submit(COMMAND, "r1")
+
+        def notice(text: str) -> None:
+            told.append(text)
+            masters.lead(1, known=False)
+
+        assert Client(masters.addresses, patience_s=60, notice=notice).submit(COMMAND, "r1")
     assert len(told) == 1
     assert "STANDBY" in told[0]
 
