@@ -233,13 +233,13 @@ def submissions_unfinished(facts: Facts) -> Check:
 
 
 def states_wrong(facts: Facts) -> Check:
-    """The cluster calls them FINISHED."""
+    """Ask the cluster, which must call them FINISHED."""
     of = facts.submissions
     return _of_acknowledged(facts, "states_wrong", "in another state than FINISHED", of.wrong_states(), of.states is not None)
 
 
 def first_submission(facts: Facts) -> Check:
-    """How long after the old leader's last word a submission was accepted by the new one; an upper bound, submissions are a second apart."""
+    """How long after the old leader's last word the new one accepted a submission; an upper bound, as they are a second apart."""
     change, value = facts.change, None
     if change:
         ends = [one.end for one in facts.submissions.acknowledged if one.end > change.first.begin]

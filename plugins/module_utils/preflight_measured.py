@@ -10,7 +10,6 @@ from ansible.module_utils.preflight_model import Problem, as_int, name_list
 from ansible.module_utils.preflight_rules import UNITS
 from ansible.module_utils.sparkd_tree import MACHINES, PYTHONS
 
-
 #: MiB that a host needs, unless the inventory says so itself.
 MEMORY_SPARKD_MB = 512
 MEMORY_JVM_MB = 1024

@@ -173,8 +173,8 @@ def _shared(inventory: Inventory, masters: list[str]) -> Iterator[Problem]:
             tuple(apart),
             "spark_recovery_shared",
             "false",
-            f"{len(masters)} masters ({name_list(masters)}) in mode FILESYSTEM elect by a lock in spark_recovery_directory. If that is a local "
-            f"directory of each host, the cluster has {len(masters)} leaders.",
+            f"{len(masters)} masters ({name_list(masters)}) in mode FILESYSTEM elect by a lock in spark_recovery_directory. If that is a "
+            f"local directory of each host, the cluster has {len(masters)} leaders.",
             "if it is one shared file system on all of them (NFS 4 or the like), set spark_recovery_shared: true; else set "
             "spark_recovery_mode: ZOOKEEPER, or leave one host in the group spark_masters.",
         )

@@ -87,7 +87,7 @@ class Pin:
 
 
 def parse_lock(text: str) -> list[Pin]:
-    """Return the pins of a lock file as pip reads it (``name==version --hash=sha256:... \\``). Raises TreeError naming the line."""
+    """Return the pins of a lock file as pip reads it (``name==version --hash=sha256:...``). Raises TreeError naming the line."""
     pins = []
     for line in re.sub(r"\\\n", " ", text).splitlines():
         words = line.partition("#")[0].split()

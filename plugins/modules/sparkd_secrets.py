@@ -13,7 +13,7 @@ DOCUMENTATION = r"""
 module: sparkd_secrets
 short_description: Read the secrets of sparkd that a host has
 description:
-  - Returns what is in C(cluster.secret), C(rest.key) and C(zookeeper.secret) of a directory, nothing for those that are not there. Changes nothing.
+  - Returns what is in C(cluster.secret), C(rest.key) and C(zookeeper.secret) of a directory; nothing for those that are not there.
   - Call it with C(no_log=true).
 options:
   directory:

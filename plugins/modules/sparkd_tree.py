@@ -31,8 +31,8 @@ DOCUMENTATION = r"""
 module: sparkd_tree
 short_description: Make the archives of sparkd for each kind of host
 description:
-  - Fetches the wheels that the lock file pins, for each kind of host (with pip, by digest), builds the wheel of I(package) from a copy of its
-    source, and packs both with an entry command into one tar per kind.
+  - Fetches the wheels that the lock file pins, for each kind of host (with pip, by digest), builds the wheel of I(package) from a copy
+    of its source, and packs both with an entry command into one tar per kind.
   - The same input gives the same bytes, so a second run finds the work done.
   - Run it with C(delegate_to=localhost) and C(run_once=true).
 options:

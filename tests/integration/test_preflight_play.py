@@ -58,7 +58,13 @@ def test_all_faults_of_an_inventory_are_shown_at_once_and_no_host_is_contacted(t
         tmp_path,
         {**LAB, "zookeeper": {"a": {}, "b": {}}, "spark_worker": {"d": {}}},
         {**NOWHERE, "d": {"ansible_host": "192.0.2.4"}, "e": {"ansible_host": "192.0.2.5"}},
-        everyone={"spark_recovery_mode": "FILESYSTEM", "spark_worker_webui_port": 8080, "spark_rest_enabled": True, "zookeper_heap": "1g"},
+        everyone={
+            "spark_daemons": "apache",
+            "spark_recovery_mode": "FILESYSTEM",
+            "spark_worker_webui_port": 8080,
+            "spark_rest_enabled": True,
+            "zookeper_heap": "1g",
+        },
         arguments=("-e", "spark_master_prot=7078"),
     )
     assert code != 0

@@ -31,6 +31,7 @@ CASES: dict[str, dict[str, Any]] = {
         "spark_rest_filters": {"org.apache.spark.ui.JWSFilter": {"secretKey": AWKWARD}},
         "spark_rest_port": 6067,
     },
+    "sparkd": {"spark_daemons": "sparkd", "__sparkd_secrets": {"rest": "a2V5", "cluster": "c", "zookeeper": "z"}},
 }
 PLAY = """
 - hosts: all
@@ -63,7 +64,13 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
     groups: dict[str, Any] = {
         name: {"hosts": {host: {} for host in ("h1", "h2", "h3")}} for name in ("zookeeper", "spark_masters", "spark_workers")
     }
-    inventory = {"all": {"hosts": {"h1": {}, "h2": {}, "h3": {}}, "children": {**groups, "cases": {"hosts": CASES}}}}
+    inventory = {
+        "all": {
+            "hosts": {"h1": {}, "h2": {}, "h3": {}},
+            "children": {**groups, "cases": {"hosts": CASES}},
+            "vars": {"spark_daemons": "apache"},
+        }
+    }
     (out / "inventory.json").write_text(json.dumps(inventory))
     (out / "play.yml").write_text(PLAY)
     given = {
@@ -186,6 +193,20 @@ def test_a_secret_that_changes_changes_spark_env(rendered: Path) -> None:
 def test_daemons_log_under_the_name_of_their_unit(rendered: Path) -> None:
     assert environment(rendered, "zookeeper", RUNTIME_DIRECTORY="/run/spark-master")["SPARK_DAEMON_NAME"] == "spark-master"
     assert environment(rendered, "zookeeper", RUNTIME_DIRECTORY="/run/spark-worker:/run/b")["SPARK_DAEMON_NAME"] == "spark-worker"
+
+
+def test_sparkd_reads_the_same_file(rendered: Path) -> None:
+    """Files of secrets are named, the key itself is only in the file that nobody else may read."""
+    env = environment(rendered, "sparkd")
+    given = dict(word.removeprefix("-D").split("=", 1) for word in shlex.split(env["SPARK_DAEMON_JAVA_OPTS"]) if word.startswith("-D"))
+    assert given["spark.deploy.zookeeper.dir"] == "/sparkd"
+    assert given["spark.sparkd.secretFile"] == "/var/lib/spark/secrets/cluster.secret"
+    assert given["spark.sparkd.latchRecord"] == "/run/spark-master/latch.json"
+    assert given["spark.master.rest.filters"] == "org.apache.spark.ui.JWSFilter"
+    assert "log4j2.configurationFile" not in given and "spark.deploy.recoveryTimeout" not in given
+    assert "a2V5" not in env["SPARK_DAEMON_JAVA_OPTS"]
+    assert (rendered / "sparkd.opts").read_text() == '"-Dspark.org.apache.spark.ui.JWSFilter.param.secretKey=a2V5"\n'
+    assert json.loads((rendered / "sparkd.secret").read_text()) == {"env": False, "defaults": False}
 
 
 def test_the_list_of_masters_is_not_in_spark_env(rendered: Path) -> None:

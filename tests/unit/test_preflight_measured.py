@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import socket
+import sys
 from typing import Any
 
 import pytest
@@ -66,6 +67,27 @@ def test_in_a_container_the_user_tells_whose_port_it_is() -> None:
 
 
 CASES: dict[str, tuple[dict[str, Any], dict[str, Any], str, str, str]] = {
+    "no Python for sparkd": (
+        {"sparkd_python": "missing", "machine": "x86_64"},
+        {"sparkd_python": "/usr/bin/python3"},
+        "sparkd_python",
+        "It is not there",
+        "Debian 12, Debian 13 or Ubuntu 24.04",
+    ),
+    "a Python that sparkd does not run on": (
+        {"sparkd_python": "3.9", "machine": "x86_64"},
+        {"sparkd_python": "/usr/bin/python3"},
+        "sparkd_python",
+        "It is Python 3.9",
+        "spark_daemons: apache",
+    ),
+    "a machine without wheels": (
+        {"sparkd_python": "3.13", "machine": "riscv64"},
+        {"sparkd_python": "/usr/bin/python3"},
+        "spark_daemons",
+        "a riscv64",
+        "another host",
+    ),
     "memory": ({"memory_mb": 500}, {}, "preflight_min_memory_mb", "500 MiB of memory", "lower preflight_min_memory_mb"),
     "disk, once per file system": (
         {"disks": [{"path": "/a", "device": 1, "free_mb": 10}, {"path": "/b", "device": 1, "free_mb": 10}]},
@@ -214,3 +236,19 @@ def test_java_release(tmp_path: Any) -> None:
     java.touch(0o755)
     (tmp_path / "release").write_text('IMPLEMENTOR="x"\nJAVA_VERSION="17.0.12"\n')
     assert preflight_host.java_release(str(tmp_path)) == "17.0.12"
+
+
+def test_sparkd_needs_less_memory_than_a_jvm() -> None:
+    limits = preflight_measured.Limits(memory_mb=0, disk_mb=2048, clock_skew_s=5)
+    facts = {**copy.deepcopy(FACTS), "memory_mb": 700, "sparkd_python": "3.11", "machine": "x86_64"}
+    for python, wanted in (("", 1), ("/usr/bin/python3", 0)):
+        measured = {"h": {"between": [999.5, 1000.5], "facts": facts}}
+        found = preflight_measured.judge({"h": {**NEED, "sparkd_python": python}}, measured, limits, LINES, JAVA)
+        assert len(found) == wanted
+
+
+def test_the_version_of_a_python() -> None:
+    assert preflight_host.python_version(sys.executable) == f"{sys.version_info[0]}.{sys.version_info[1]}"
+    assert preflight_host.python_version("/nonexistent/python3") == "missing"
+    assert preflight_host.python_version("/bin/false") == "missing"
+    assert preflight_host.python_version("") == ""

@@ -47,7 +47,7 @@ def inventory(
     values, own = {}, {}
     for number, host in enumerate(names):
         own[host] = {"ansible_host": f"192.168.88.{82 + number}", **(everyone or {}), **(hosts or {}).get(host, {})}
-        values[host] = {**PLAIN, "cluster_address": host, **own[host]}
+        values[host] = {**PLAIN, "spark_daemons": "apache", "cluster_address": host, **own[host]}
     return preflight_model.Inventory(
         groups={"all": names, "ungrouped": [], **members}, values=values, given=own, specs=SPECS, lines=LINES, **more
     )
@@ -87,6 +87,16 @@ GOOD: dict[str, dict[str, Any]] = {
     "a group of another purpose": {"groups": {**LAB, "monitoring": ["grafana"]}, "other_groups": ["monitoring"]},
     "another group with the same hosts": {"groups": {**LAB, "rack1": ["spark82"]}},
     "variables of others": {"everyone": {"nginx_port": 80, "sparkle": 1}},
+    "sparkd": {"everyone": {"spark_daemons": "sparkd"}},
+    "sparkd with REST, which has a key of its own": {"everyone": {"spark_daemons": "sparkd", "spark_rest_enabled": True}},
+    "several masters of sparkd on a shared directory": {
+        "everyone": {
+            "spark_daemons": "sparkd",
+            "spark_recovery_mode": "FILESYSTEM",
+            "spark_recovery_directory": "/srv/shared",
+            "spark_recovery_shared": True,
+        }
+    },
 }
 
 
@@ -104,6 +114,37 @@ BAD: dict[str, tuple[dict[str, Any], str, str, str, str]] = {
         "FILESYSTEM",
         "2 masters (spark82 and spark83) in this mode: each elects itself, and the cluster would have 2 leaders. A recovery directory",
         "spark_recovery_mode: ZOOKEEPER, or leave one host in the group spark_masters",
+    ),
+    "several masters of sparkd on a directory that nobody calls shared": (
+        {"everyone": {"spark_daemons": "sparkd", "spark_recovery_mode": "FILESYSTEM", "spark_recovery_directory": "/var/lib/spark/r"}},
+        "spark_recovery_shared",
+        "false",
+        "elect by a lock in spark_recovery_directory",
+        "set spark_recovery_shared: true; else set spark_recovery_mode: ZOOKEEPER",
+    ),
+    "several masters of sparkd on several directories": (
+        {
+            "everyone": {"spark_daemons": "sparkd", "spark_recovery_mode": "FILESYSTEM", "spark_recovery_shared": True},
+            "hosts": {"spark82": {"spark_recovery_directory": "/a"}, "spark83": {"spark_recovery_directory": "/b"}},
+        },
+        "spark_recovery_directory",
+        "/a and /b",
+        "several directories",
+        "one spark_recovery_directory for all of them",
+    ),
+    "several masters of sparkd in NONE": (
+        {"everyone": {"spark_daemons": "sparkd", "spark_recovery_mode": "NONE"}},
+        "spark_recovery_mode",
+        "NONE",
+        "each elects itself",
+        "ZOOKEEPER",
+    ),
+    "a filter that sparkd has not": (
+        {"everyone": {"spark_daemons": "sparkd", "spark_rest_enabled": True, "spark_rest_filters": {"org.example.Filter": {}}}},
+        "spark_rest_filters",
+        "org.example.Filter",
+        "sparkd knows one by name",
+        "spark_daemons: apache",
     ),
     "several masters in NONE": (
         {"everyone": {"spark_recovery_mode": "NONE"}},

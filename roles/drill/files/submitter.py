@@ -1,7 +1,7 @@
 """A load of submissions under which a drill injects its fault: one `sparkd submit` a second, each of a command that notes that it ran.
 
-Writes a JSON line per submission when its outcome is known: when it began and ended on the monotonic clock of this host, and the id that was
-acknowledged, or why there is none. Runs until SIGTERM (then it waits for what is under way), or until --submissions are done. Python 3.11.
+Writes a JSON line per submission when its outcome is known: when it began and ended on the monotonic clock of this host, and the id that
+was acknowledged, or why there is none. Runs until SIGTERM (then it waits for what is under way), or until --submissions are done.
 """
 
 from __future__ import annotations
