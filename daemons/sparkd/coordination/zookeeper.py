@@ -371,9 +371,9 @@ class ZookeeperEngine(TransactionStore):
             path = await bridge.create(f"{self.place.election}/{self._guid}-latch-", self._latch_data, ephemeral=True, sequence=True)
             own = path.rpartition("/")[2]
         path = f"{self.place.election}/{own}"
-        self._guid = uuid.uuid4().hex  # the next latch is another one
         if session != bridge.session or not bridge.connected:
-            return ""
+            return ""  # perhaps it is there all the same: the next look finds it by its name and owner
+        self._guid = uuid.uuid4().hex  # the next latch is another one
         self._latch = path
         self._masters[own] = self._me
         if self._stepped_down:

@@ -93,6 +93,36 @@ def test_a_late_write_between_two_is_found(place: ZookeeperWorld) -> None:
     place.run(steps)
 
 
+@pytest.mark.parametrize("answered", [False, True])
+def test_a_latch_whose_reply_is_lost_is_found(place: ZookeeperWorld, monkeypatch: pytest.MonkeyPatch, answered: bool) -> None:
+    """Or whose connection breaks just after it: there must not be a second latch behind it, waiting for nobody."""
+    from sparkd.coordination.bridge import Bridge, Unanswered
+
+    original = Bridge.create
+    lost: list[str] = []
+
+    async def create(bridge: Bridge, path: str, data: bytes = b"", **options: bool) -> str:
+        made = await original(bridge, path, data, **options)
+        if options.get("sequence") and not lost:
+            lost.append(made)
+            bridge.drop("test")
+            if not answered:
+                raise Unanswered("test")
+            while bridge.connected:
+                await asyncio.sleep(0.001)
+        return made
+
+    monkeypatch.setattr(Bridge, "create", create)
+
+    async def steps() -> None:
+        a = await place.join("a")
+        await a.hears("elected")
+        assert place.engine(a)._latch == lost[0]
+        assert await asyncio.to_thread(place.admin.get_children, f"{place.directory}/election") == [lost[0].rpartition("/")[2]]
+
+    place.run(steps)
+
+
 def test_a_store_that_was_changed_by_hand_is_learnt_anew(place: ZookeeperWorld) -> None:
     async def steps() -> None:
         a = await place.leader("a")
