@@ -44,8 +44,6 @@ log = logging.getLogger(__name__)
 
 #: Bytes of a driver's record beside its description: its story, its last message.
 RECORD_RESERVE = 32 * 1024
-#: Seconds that requests under way have to be answered in before a hand-over.
-FINISH_S = 0.15
 #: Seconds until a lease that is over is looked at again.
 LOOK_S = 0.1
 #: Seconds that faces have to close in.
@@ -105,12 +103,14 @@ class Master:
         return MasterAddress(settings.host, port, f"http://{settings.web.public_host or settings.host}:{web_port}", rest)
 
     async def stop(self) -> None:
-        """Hand over, then close everything. First answers what is under way, then steps down, then releases the latch, then the rest."""
+        """Hand over, then close everything: every face says STANDBY from here on, then the latch is released, then the rest.
+
+        A request that is under way is not acknowledged any more: its client hears that it may have been stored, and asks the next leader
+        with the same request id.
+        """
         self._notifier.stopping()
         if self._control is not None:
             self._control.stop_listening()
-        if self._term is not None and self._term.pipeline is not None:
-            await self._term.pipeline.finish(FINISH_S)
         try:
             async with asyncio.timeout(RELEASE_S):
                 await self._engine.step_down()

@@ -21,6 +21,7 @@ import logging
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from time import perf_counter
 
 from .clock import boot_s, now
 from .coordination.api import Engine, Interrupted, NotLeader, RecordTooLarge, StoreUnavailable
@@ -44,6 +45,8 @@ SUSPENDED_WAIT_S = 5.0
 LEASE_POLL_S = 0.02
 #: A defect in the core has the cluster read back from the store, but not more often than this (s): one bad event must not stop all others.
 DEFECT_RELOAD_S = 60.0
+#: Events of which the core's time is kept, for its quantile.
+EVENTS_KEPT = 4096
 #: Seconds between two Ticks at least: after one that did something, and after one that did not, whatever the core says.
 TICK_S, IDLE_TICK_S = 0.001, 0.05
 
@@ -67,6 +70,7 @@ class Figures:
     refused: int = 0  # requests answered with NotAlive or NotDurable
     reloads: int = 0
     defect_s: float = float("-inf")  # CLOCK_BOOTTIME of the last defect that had the cluster read back
+    handle_s: deque[float] = field(default_factory=lambda: deque(maxlen=EVENTS_KEPT))  # the core's time for each of the last events
 
     def committed(self, writes: int, took_s: float) -> None:
         """One transaction is durable."""
@@ -117,15 +121,14 @@ class Pipeline:
         self._waiting: dict[int, asyncio.Future[Answer]] = {}
         self._token = self._request = 0
         self._loop = asyncio.get_running_loop()
-        self._filled, self._running, self._idle = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self._filled, self._running = asyncio.Event(), asyncio.Event()
         self._running.set()
-        self._idle.set()
         self._patience: asyncio.TimerHandle | None = None
         self._tick: asyncio.TimerHandle | None = None
         self._tick_at = 0.0
         self._tick_min_s = TICK_S
         self._spoiled = ""
-        self._closed = self._refusing = False
+        self._closed = False
         self._task = self._loop.create_task(self._run())
 
     # In
@@ -145,7 +148,7 @@ class Pipeline:
 
     async def ask(self, event: Callable[[int], Event]) -> Answer:
         """Take an event made with a token; return its answer once it is durable. Raises NotAlive, NotDurable."""
-        if self._closed or self._refusing or not self._running.is_set():
+        if self._closed or not self._running.is_set():
             self._figures.refused += 1
             raise self._refusal()
         if len(self._queue) >= QUEUE_LIMIT:
@@ -214,15 +217,6 @@ class Pipeline:
         if self._refuse_all(self._refusal):
             self._spoiled = "requests were refused while leadership was suspended"
 
-    async def finish(self, timeout_s: float) -> None:
-        """Before a hand-over: take no more requests, let those that wait have their answers, for timeout_s at most."""
-        self._refusing = True
-        if self._waiting:
-            try:
-                await asyncio.wait_for(self._idle.wait(), timeout_s)
-            except TimeoutError:
-                log.info("event=handover_not_idle waiting=%d", len(self._waiting))
-
     def close(self) -> None:
         """Leadership is over: whoever waits gets NotAlive, nothing more leaves."""
         self._closed = True
@@ -242,12 +236,14 @@ class Pipeline:
 
     def _handle(self, event: Event) -> None:
         self._figures.events += 1
-        self._add(self.cluster.handle(event, now()))
+        begun = perf_counter()
+        outcome = self.cluster.handle(event, now())
+        self._figures.handle_s.append(perf_counter() - begun)
+        self._add(outcome)
 
     def _add(self, outcome: Outcome) -> None:
         if outcome.writes or outcome.effects or outcome.transitions:
             self._queue.append(_Entry(outcome, boot_s()))
-            self._idle.clear()
             self._filled.set()
             self._tick_min_s = TICK_S
             if len(self._queue) > 2 * QUEUE_LIMIT:
@@ -300,7 +296,6 @@ class Pipeline:
                     await self._release(entry)
                 if not self._queue:
                     self._filled.clear()
-                    self._idle.set()
         except NotLeader as error:
             self._break(error)
         except (StoreUnavailable, RecordTooLarge) as error:

@@ -102,15 +102,17 @@ def test_hand_over_steps_down_before_the_latch_goes(monkeypatch: pytest.MonkeyPa
     run(test)
 
 
-def test_requests_under_way_are_answered_before_a_hand_over() -> None:
+def test_requests_under_way_are_not_acknowledged_by_who_hands_over_and_run_once() -> None:
     async def test(world: World) -> None:
         leader = await world.leading()
-        asked = [asyncio.create_task(leader.submit(TRUE)) for _ in range(20)]
+        asked = [asyncio.create_task(leader.submit(TRUE, f"request-{number}")) for number in range(20)]
         await asyncio.sleep(0)
         await leader.stop()
-        answers = await asyncio.gather(*asked)
-        assert len({answer.id for answer in answers if answer.ok}) == 20
+        answers = await asyncio.gather(*asked, return_exceptions=True)
+        assert all(isinstance(answer, NotAlive) for answer in answers)
         following = await world.leading()
+        again = [await following.submit(TRUE, f"request-{number}") for number in range(20)]
+        assert len({answer.id for answer in again if answer.ok}) == 20
         assert len(states(following)) == 20
 
     run(test)

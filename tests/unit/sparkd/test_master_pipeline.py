@@ -418,36 +418,6 @@ def test_ticks_that_do_something_follow_each_other_at_once() -> None:
     run(test)
 
 
-def test_before_a_hand_over_those_under_way_are_answered_and_no_more_are_taken() -> None:
-    async def test(bench: Bench) -> None:
-        bench.store.gate.clear()
-        asked = bench.ask()
-        await settle()
-        finishing = asyncio.create_task(bench.line.finish(5.0))
-        await settle()
-        with pytest.raises(NotAlive):
-            await bench.line.ask(KillAllDrivers)
-        bench.store.gate.set()
-        await finishing
-        assert (await asked).ok
-        bench.store.gate.clear()
-
-    run(test)
-
-
-def test_a_hand_over_does_not_wait_for_a_store_that_hangs() -> None:
-    async def test(bench: Bench) -> None:
-        bench.store.gate.clear()
-        asked = bench.ask()
-        await settle()
-        await bench.line.finish(0.02)
-        bench.line.close()
-        with pytest.raises(NotAlive):
-            await asked
-
-    run(test)
-
-
 def test_a_barrier_waits_for_all_before_it() -> None:
     async def test(bench: Bench) -> None:
         bench.store.gate.clear()
