@@ -12,7 +12,7 @@ from .common import FAILED, Usage, add_client, client_of, count, parser, plain, 
 EPILOG = """examples:
   sparkd submit -- /usr/bin/env sh -c 'echo hello; sleep 5'
   sparkd submit --supervise --cores 2 --memory 2g --py /srv/jobs/count.py -- --year 2024
-  sparkd submit --wait --jar hdfs:///jobs/app.jar --class org.example.Main -- in out
+  sparkd submit --wait --jar https://files.example.org/app.jar --class org.example.Main -- in out
 
 The driver's id comes alone on stdout. A jar or program must be where every worker finds it: a shared directory, or a URL.
 A lost connection or a change of leader is waited out; the same --request-id is never run twice."""
