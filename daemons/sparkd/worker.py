@@ -14,7 +14,7 @@ import logging
 import re
 import signal
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from pathlib import Path
 
 from .coordination.api import MasterAddress
@@ -24,7 +24,6 @@ from .http.faces import LogSlice
 from .processes.cleanup import clean
 from .processes.files import Layout, Lock, State, WorkDirError, load_state, save_state
 from .processes.journal import Journal
-from .processes.keeping import Run
 from .processes.logs import read_log
 from .processes.pool import KILL_GRACE_S, Pool
 from .processes.service import current_job
@@ -139,7 +138,7 @@ class Worker:
             await asyncio.to_thread(save_state, self._layout, self._state)
 
     def _signals(self, loop: asyncio.AbstractEventLoop) -> None:
-        loop.add_signal_handler(signal.SIGTERM, lambda: loop.create_task(self._on_term()))
+        loop.add_signal_handler(signal.SIGTERM, lambda: self._task(self._on_term()))
         loop.add_signal_handler(signal.SIGINT, self._finish, "stop")
         loop.add_signal_handler(signal.SIGHUP, self._finish, "leave")
         number = getattr(signal, f"SIG{self.settings.decommission_signal.upper().removeprefix('SIG')}", None)
@@ -239,8 +238,8 @@ class Worker:
             if link.role == "leading" and self._leader is not link and link.connection is not None:
                 self._task(self._leading(link, epoch))
 
-    def _task(self, work: object) -> None:
-        task = asyncio.ensure_future(work)  # type: ignore[call-overload]
+    def _task(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
         _background.add(task)
         task.add_done_callback(_background.discard)
 
@@ -493,7 +492,10 @@ def spark_lines(spark_home: Path | None) -> tuple[str, ...]:
 
 
 async def run_worker(settings: WorkerSettings) -> int:
-    """Run a worker until a signal; return the exit code: 0, 1 for a port that is taken, 2 for a work directory that cannot be used."""
+    """Run a worker until a signal; return the exit code: 0, 1 for a port that is taken, 2 for what must be configured."""
+    if not settings.cluster_secret:
+        log.error("event=cannot_start why=no cluster secret (spark.sparkd.secretFile)")
+        return 2
     try:
         worker = Worker(settings)
     except WorkDirError as error:
@@ -504,38 +506,3 @@ async def run_worker(settings: WorkerSettings) -> int:
     except OSError as error:
         log.error("event=cannot_start why=%s", error)
         return 1
-
-
-def reset(work_dir: Path) -> list[str]:
-    """Make a worker forget its cluster: end its processes, remove its state and journal, keep the logs. Return what was done, in sentences.
-
-    The worker must not run. Raises WorkDirError.
-    """
-    layout = Layout(work_dir.absolute())
-    if not layout.control.is_dir():
-        raise WorkDirError(f"{work_dir} is no worker's directory: there is no {layout.control}")
-    lock = Lock(layout)
-    try:
-        done = asyncio.run(_end_all(layout))
-        for path in (layout.state, layout.journal):
-            if path.exists():
-                path.unlink()
-                done.append(f"removed {path}")
-        return done or ["there was nothing to forget"]
-    except OSError as error:
-        raise WorkDirError(f"cannot reset {work_dir}: {error.strerror} ({error.filename})") from error
-    finally:
-        lock.release()
-
-
-async def _end_all(layout: Layout) -> list[str]:
-    """End what earlier workers left running."""
-    done = []
-    for control in sorted(layout.runs.glob("*/[de]*/*-*")):
-        run = Run(control)
-        if (control / "exit.json").exists() or await run.find() is not None:
-            continue
-        run.terminate()
-        await run.wait()
-        done.append(f"ended {control.parent.parent.name}/{control.parent.name[1:]}")
-    return done

@@ -98,6 +98,7 @@ class Keeper:
         self.asked = False  # SIGTERM came while the command still ran
         self.deadline: float | None = None
         self.kills = 0
+        self.durable = False  # started.json is
         self.pid = 0
         self.logs: dict[int, Log] = {}
 
@@ -134,6 +135,7 @@ class Keeper:
                 "started_ms": self.started_ms,
             }
             write_json(self.control, "started.json", started)
+            self.durable = True
         except OSError as error:
             os.close(go_write)  # the child reads the end of the file, and never runs the command
             os.waitpid(self.pid, 0)
@@ -232,7 +234,7 @@ class Keeper:
                     pass
 
     def finish(self, error: str = "") -> None:
-        """Write exit.json, whatever it takes: a disk that is full or read-only is waited for."""
+        """Write exit.json, whatever it takes: a disk that is full or read-only is waited for, unless the command never was."""
         result: dict[str, object] = {
             "started_ms": self.started_ms,
             "ended_ms": int(time.time() * 1000),
@@ -252,6 +254,8 @@ class Keeper:
             except FileNotFoundError:
                 return  # the control directory was removed: nobody asks any more
             except OSError:
+                if not self.durable:
+                    return
                 time.sleep(1.0)
 
 

@@ -18,7 +18,6 @@ import logging
 import os
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
@@ -28,6 +27,7 @@ from ..settings import WorkerSettings
 from . import launch as launching
 from .fetch import FetchError, fetch
 from .files import Layout, directory_name, read_json, write_private
+from .held import Held
 from .journal import Journal, Known
 from .keeping import NEVER, Order, Run, forget_secrets, write_files
 from .supervise import Again, Exit, Over, decide, in_words
@@ -40,32 +40,6 @@ ACTIVE = frozenset(("RUNNING", "LAUNCHING"))
 RETRY_S = 1.0  # a disk that cannot be written is tried again
 UNWRITABLE = "cannot write"
 KILL_GRACE_S = 2.0  # more than a keeper's own time to KILL; then the keeper is killed
-
-
-@dataclass(eq=False)
-class Held:
-    """An attempt that is not over."""
-
-    report: ProcessReport
-    description: DriverDescription | None = None  # None: an executor, or lost
-    application: ApplicationDescription | None = None
-    wait_s: float = 0.0
-    end: str = ""  # a leader wants it ended, and why
-    stop: str = ""  # the worker itself is stopping
-    ending: asyncio.Event = field(default_factory=asyncio.Event)
-    over: asyncio.Event = field(default_factory=asyncio.Event)
-    run: Run | None = None
-    task: asyncio.Task[None] | None = None
-
-    @property
-    def ref(self) -> ProcessRef:
-        """Whose it is."""
-        return self.report.ref
-
-    @property
-    def supervise(self) -> bool:
-        """It is started again."""
-        return self.description is not None and self.description.supervise
 
 
 class Ended(Exception):
@@ -325,10 +299,11 @@ class Pool:
         # Shielded: a keeper that is being started must not be lost sight of.
         starting = asyncio.ensure_future(run.start(order))
         try:
-            await asyncio.shield(starting)
+            why = await asyncio.shield(starting)
         except OSError as error:
             return Exit(error=f"{UNWRITABLE} {error.filename or run.control}: {error.strerror}", ended_ms=now_ms())
-        return await run.find() or await self._watch(held, run)
+        exit_ = await run.find() or await self._watch(held, run)
+        return dataclasses.replace(exit_, error=why) if why and exit_.error == NEVER else exit_
 
     async def _watch(self, held: Held, run: Run) -> Exit:
         """Wait for a run's end, bringing it about if somebody wants that."""

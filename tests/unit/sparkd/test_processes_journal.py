@@ -152,7 +152,7 @@ def test_compacted_records_say_the_same(steps: list[tuple[str, int]]) -> None:
         told = report(number)
         ref = {"kind": "driver", "owner": told.ref.owner, "number": 1}
         body = {"ref": ref, "state": "RUNNING", "cores": 1, "memory_mb": 64, "seq": contents.next_seq}
-        records = {
+        records: dict[str, dict[str, object]] = {
             "entry": {"k": "entry", "r": body, "w": 1.0},
             "ack": {"k": "ack", "seq": min(number, contents.next_seq - 1)},
             "end": {"k": "end", "ref": ref, "why": "w"},
@@ -207,9 +207,14 @@ def test_a_full_disk_stores_nothing_and_recovers(tmp_path: Path, monkeypatch: py
 
 
 def test_many_at_once_share_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    calls = []
+    calls: list[int] = []
     real = os.fdatasync
-    monkeypatch.setattr(os, "fdatasync", lambda fd: (calls.append(fd), real(fd))[1])
+
+    def counted(fd: int) -> None:
+        calls.append(fd)
+        real(fd)
+
+    monkeypatch.setattr(os, "fdatasync", counted)
 
     async def story() -> None:
         journal = Journal(tmp_path / "j")

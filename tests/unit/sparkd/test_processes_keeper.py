@@ -164,7 +164,7 @@ def test_another_worker_finds_it_running_and_learns_its_exit(tmp_path: Path) -> 
 
 
 def test_a_keeper_outlives_whoever_started_it(tmp_path: Path) -> None:
-    spec = {"argv": ["sleep", "1000"], "environment": {"PATH": "/bin:/usr/bin"}, "directory": str(tmp_path / "w")}
+    spec: dict[str, object] = {"argv": ["sleep", "1000"], "environment": {"PATH": "/bin:/usr/bin"}, "directory": str(tmp_path / "w")}
     spec |= {"stdout": str(tmp_path / "w/stdout"), "stderr": str(tmp_path / "w/stderr")}
     spec |= {"log_max_bytes": 1000, "log_keep": 1, "terminate_timeout_s": 1.0}
     (tmp_path / "1-1").mkdir()
@@ -236,3 +236,14 @@ def test_damaged_exit_files_are_lost_exits(tmp_path: Path) -> None:
         (tmp_path / "1-1/exit.json").write_text(text)
         exit_ = asyncio.run(Run(tmp_path / "1-1").find())
         assert exit_ is not None and "cannot be read" in exit_.lost
+
+
+def test_a_directory_that_cannot_be_written_is_told_at_once(tmp_path: Path) -> None:
+    async def story() -> None:
+        (tmp_path / "work").write_text("in the way")
+        run = Run(tmp_path / "1-1")
+        assert (await run.start(shell(tmp_path, "exit 0"))).startswith("cannot write")
+        exit_ = await run.find()
+        assert exit_ is not None and exit_.error.startswith("cannot write")
+
+    asyncio.run(story())

@@ -14,18 +14,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from worker_bench import Master, command, ref, settings, shell, until, working
 
+from sparkd.commands.reset import reset_worker
 from sparkd.core.values import Epoch
 from sparkd.processes import supervise
 from sparkd.processes.files import Layout, State, WorkDirError, load_state, save_state
 from sparkd.rpc import messages as wire
-from sparkd.worker import Worker, reset, run_worker, spark_lines
+from sparkd.worker import Worker, run_worker, spark_lines
 from sparkd.worker_links import backoff, judge
 
 
 def test_it_registers_with_all_it_has_and_keeps_its_id(tmp_path: Path) -> None:
     async def story() -> None:
         master = await Master(number=5).start()
-        ids = []
+        ids: list[tuple[str, int]] = []
         for _ in range(2):
             async with working(settings(tmp_path, master.port, id_pattern="w-%s-%s-%d")) as worker:
                 register = await master.registered(len(ids) + 1)
@@ -91,29 +92,10 @@ def test_a_foreign_cluster_is_refused_and_the_reset_named(tmp_path: Path, caplog
             foreign.launch(command("touch", str(tmp_path / "ran")))
             await until(lambda: worker.figures()["refused_stale_commands_total"] > 0)
             assert worker.state() == "DISCONNECTED" and not foreign.registers and not (tmp_path / "ran").exists()
-            with pytest.raises(WorkDirError, match="another worker"):
-                await asyncio.to_thread(reset, tmp_path)
-        assert any("removed" in line for line in await asyncio.to_thread(reset, tmp_path))
+        assert await asyncio.to_thread(reset_worker, ["--work-dir", str(tmp_path)]) == 0
         async with working(settings(tmp_path, foreign.port)):
             assert (await foreign.registered()).seen == foreign.epoch
         await foreign.stop()
-
-    asyncio.run(story())
-
-
-def test_a_reset_ends_what_runs_and_keeps_the_logs(tmp_path: Path) -> None:
-    async def story() -> None:
-        master = await Master().start()
-        async with working(settings(tmp_path, master.port), "leave"):
-            await master.registered()
-            master.launch(shell("echo said; touch going; sleep 1000"))
-            await until(lambda: (tmp_path / "driver-1/1/going").exists())
-        said = await asyncio.to_thread(reset, tmp_path)
-        assert "ended driver-1/1" in said and (tmp_path / "driver-1/1/stdout").read_text() == "said\n"
-        assert await asyncio.to_thread(reset, tmp_path) == ["there was nothing to forget"]
-        with pytest.raises(WorkDirError, match="no worker's directory"):
-            await asyncio.to_thread(reset, tmp_path / "driver-1")
-        await master.stop()
 
     asyncio.run(story())
 

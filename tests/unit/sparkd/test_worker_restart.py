@@ -235,7 +235,7 @@ def test_retention_and_clean_up(tmp_path: Path) -> None:
             assert [entry.ref.owner for entry in worker.finished()] == ["driver-6", "driver-5", "driver-4"]
             await until(lambda: not (tmp_path / "driver-6").exists() and not (tmp_path / "driver-1").exists())
             assert (tmp_path / "driver-0/1").exists() and worker.used() == (1, 64)
-            assert worker.figures()["cleaned_directories_total"] == 6
+            await until(lambda: worker.figures()["cleaned_directories_total"] == 6)
         await master.stop()
 
     asyncio.run(story())
