@@ -7,6 +7,7 @@ MAKEFLAGS += --no-print-directory
 
 INVENTORY ?= inventory/lab
 SCENARIO ?= default
+CI_SCENARIOS := sparkd default
 bin := .venv/bin
 play := $(bin)/ansible-playbook -i $(INVENTORY)
 stage := scripts/stage
@@ -51,7 +52,7 @@ down: .venv/spark-ha-stamp ## Remove the lab hosts and all that belongs to them;
 # Each stage may fail the run. integration comes last: pytest's closing line is the last line.
 
 .PHONY: test
-test: lint unit molecule integration ## Everything that CI runs
+test: lint unit molecule-ci integration ## Everything that CI runs
 
 .PHONY: tools
 tools:
@@ -65,16 +66,20 @@ lint: tools ## yamllint, ansible-lint (profile production), ruff, mypy
 	@$(stage) "ansible-lint" ansible-lint -q
 
 .PHONY: unit
-unit: tools ## Unit tests
-	@$(stage) "Unit tests" pytest -q tests/unit
+unit: tools ## Unit tests and simulations
+	@$(stage) "Unit tests" pytest -q tests/unit tests/simulation
 
 .PHONY: molecule
 molecule: tools ## One scenario on hosts of its own: make molecule SCENARIO=filesystem
 	@$(stage) "Molecule $(SCENARIO)" scripts/molecule $(SCENARIO)
 
+.PHONY: molecule-ci
+molecule-ci: tools
+	@set -e; for scenario in $(CI_SCENARIOS); do $(stage) "Molecule $$scenario" scripts/molecule $$scenario; done
+
 .PHONY: molecule-all
 molecule-all: tools ## Every scenario, one after the other
-	@set -e; for scenario in default filesystem single change; do $(stage) "Molecule $$scenario" scripts/molecule $$scenario; done
+	@set -e; for scenario in $(CI_SCENARIOS) sparkd_filesystem filesystem single change; do $(stage) "Molecule $$scenario" scripts/molecule $$scenario; done
 
 .PHONY: integration
 integration: tools ## Tests with real parts (ZooKeeper, Spark, sshd)
