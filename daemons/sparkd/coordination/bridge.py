@@ -248,6 +248,15 @@ class Bridge:
         """Remove a node. Raises NoNode, BadVersion."""
         await self.call("delete", path, version=version, timeout_s=timeout_s)
 
+    async def is_ours(self, path: str) -> bool:
+        """Tell whether a node has the ACL that this bridge gives. Raises NoNode."""
+        acls, _ = await self.call("get_acls", path)
+        return {(acl.perms, acl.id.scheme, acl.id.id) for acl in acls} == {(acl.perms, acl.id.scheme, acl.id.id) for acl in self.client.acl}
+
+    async def make_ours(self, path: str) -> None:
+        """Give a node that ACL. Raises NoNode."""
+        await self.call("set_acls", path, self.client.acl)
+
     async def sync(self, path: str) -> None:
         """Make this server catch up with its leader."""
         await self.call("sync", path)

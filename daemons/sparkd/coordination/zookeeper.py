@@ -36,6 +36,8 @@ log = logging.getLogger(__name__)
 #: A look is taken at least this often, in s, whatever seems unchanged.
 IDLE_S = 5.0
 WAITING_LOG_S = 10.0
+#: ACLs changed at once, when a secret is new.
+SECURE_WINDOW = 100
 
 
 class ZookeeperEngine(TransactionStore):
@@ -399,6 +401,8 @@ class ZookeeperEngine(TransactionStore):
         if stat is None:
             self._latch_gone(latch)
             return
+        if self.settings.zookeeper_secret and not await bridge.is_ours(self.place.base):
+            await self._secure(bridge)
         mark = await self._cluster_mark(bridge, latch)
         number = mark.floor + stat.czxid
         raw, commit = await bridge.get(self.place.commit)
@@ -421,6 +425,20 @@ class ZookeeperEngine(TransactionStore):
         self._beat.set()
         log.info("event=elected epoch=%d cluster=%s latch=%s", number, mark.cluster_id, latch.rpartition("/")[2])
         self._tell().on_elected(self._term.epoch)
+
+    async def _secure(self, bridge: Bridge) -> None:
+        """Give what was made without a secret the ACL of the one that is configured now; the directory itself last."""
+        log.warning("event=securing directory=%s", self.place.base)
+
+        async def below(path: str) -> list[str]:
+            return [f"{path}/{name}" for name in await bridge.children(path)]
+
+        for parent in (*await below(self.place.records), self.place.set_aside):
+            paths = await below(parent)
+            for first in range(0, len(paths), SECURE_WINDOW):
+                await asyncio.gather(*(bridge.make_ours(path) for path in paths[first : first + SECURE_WINDOW]))
+        for path in (*await below(self.place.records), *await below(self.place.base), self.place.base):
+            await bridge.make_ours(path)
 
     async def _cluster_mark(self, bridge: Bridge, latch: str) -> marks.ClusterMark:
         try:

@@ -189,6 +189,26 @@ def test_a_secret_keeps_others_out(shared_ensemble: Ensemble) -> None:
     place.run(steps)
 
 
+def test_a_secret_that_is_new_secures_what_is_there(place: ZookeeperWorld) -> None:
+    async def steps() -> None:
+        a = await place.leader("a")
+        await a.store("r1", *(("driver", f"d{number}", {"n": number}) for number in range(150)))
+        await a.engine.close()
+        place.secret = "s3cret"
+        b = await place.leader("b")
+        assert len((await b.engine.load()).records) == 150
+        await b.store("r2", ("driver", "d7", None))
+        await asyncio.to_thread(place.admin.add_auth, "digest", "sparkd:s3cret")
+        for path in ("", "/records", "/records/driver", "/records/driver/d149", "/election", "/cluster", "/commit", "/set-aside"):
+            acls, _ = await asyncio.to_thread(place.admin.get_acls, place.directory + path)
+            assert [acl.id.scheme for acl in acls] == ["digest"], path
+        place.secret = ""
+        c = await place.join("c")
+        await c.hears("misconfigured")
+
+    place.run(steps)
+
+
 def test_records_that_others_may_not_touch_are_no_success(place: ZookeeperWorld) -> None:
     async def steps() -> None:
         from kazoo.security import make_digest_acl
