@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from module_utils.service_rules import Unit, Wish, decide, parse_show, parse_stamp, stale_reason
+from module_utils.service_rules import Unit, Wish, daemon_kind, decide, loses_drivers, parse_show, parse_stamp, stale_reason
 
 UP = Unit("loaded", "active", "running", "enabled", main_pid=7)
 DOWN = Unit("loaded", "inactive", "dead", "enabled")
@@ -70,3 +70,17 @@ def test_stale_reason() -> None:
     assert stale_reason(UP, None, {}) == "there is no record of what it was started with"
     assert stale_reason(UP, {}, {}) == "there is no record of what it was started with"
     assert stale_reason(Unit("loaded", "active", need_reload=True), {"/x": A}, {"/x": A}) == "its unit file changed"
+
+
+def test_kinds_of_daemons_and_what_their_stop_loses() -> None:
+    assert daemon_kind([b"/usr/lib/jvm/bin/java", b"-Xmx1g", b"org.apache.spark.deploy.worker.Worker", b"spark://h:7077"]) == "apache"
+    assert daemon_kind([b"/usr/bin/python3", b"-I", b"/opt/sparkd/current/bin/sparkd", b"master", b""]) == "sparkd"
+    assert daemon_kind([b"/usr/bin/java", b"org.apache.zookeeper.server.quorum.QuorumPeerMain"]) == daemon_kind([]) == ""
+    assert [
+        loses_drivers(*kinds) for kinds in (("sparkd", "sparkd"), ("sparkd", "apache"), ("apache", "sparkd"), ("apache", "apache"))
+    ] == [
+        False,
+        True,
+        True,
+        True,
+    ]

@@ -144,6 +144,34 @@ def test_a_leader_with_drivers_is_neither_restarted_nor_stopped(host: Host, wish
     assert host.turn(accept_driver_loss=True, **wish)["changed"] is True
 
 
+@pytest.fixture
+def sparkd(host: Host) -> Iterator[Host]:
+    """A host whose unit's main process is called as sparkd is."""
+    command = host.directory / "bin" / "sparkd"
+    command.parent.mkdir()
+    command.write_text("import time\ntime.sleep(60)\n")
+    with subprocess.Popen([sys.executable, str(command), "master"]) as process:
+        text = (host.directory / "unit").read_text().replace(f"MainPID={os.getpid()}", f"MainPID={process.pid}")
+        (host.directory / "unit").write_text(text)
+        yield host
+        process.kill()
+
+
+def test_a_leader_of_sparkd_loses_nothing_but_to_the_other_kind(sparkd: Host) -> None:
+    sparkd.page["activedrivers"] = [{"id": "driver-1", "state": "SUBMITTED"}]
+    assert sparkd.turn(state="restarted", daemons="sparkd")["restarted"] is True
+    assert "driver-1 (SUBMITTED)" in sparkd.turn(state="stopped", daemons="apache")["msg"]
+    assert sparkd.turn(state="stopped", daemons="apache", accept_driver_loss=True)["action"] == "stop"
+
+
+def test_kind_and_recovery_mode_of_what_runs(sparkd: Host) -> None:
+    mode = sparkd.directory / "recovery-mode"
+    probe = sparkd.turn(state="probe", daemons="sparkd", mode_file=str(mode))
+    assert (probe["daemons"], probe["recovery_mode"]) == ("sparkd", "NONE")
+    mode.write_text("ZOOKEEPER\n")
+    assert sparkd.turn(state="probe", daemons="sparkd", mode_file=str(mode))["recovery_mode"] == "ZOOKEEPER"
+
+
 def test_it_waits_for_health_and_says_what_it_saw(host: Host) -> None:
     host.page["status"] = "RECOVERING"
     result = host.turn(state="restarted")
