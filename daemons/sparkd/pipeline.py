@@ -8,7 +8,7 @@ What is in memory may be ahead of the store, but never outlives the doubt:
 - NotLeader: the pipeline ends. Whoever waits gets NotAlive: the next leader knows what was stored, a request id finds it.
 - Interrupted, or a lease that is over: nothing moves until `resume`. Whoever has waited SUSPENDED_WAIT_S gets NotAlive, and then the
   memory is thrown away before anything goes on (Broken), so that what was refused does not happen later. Only a transaction that was
-  already under way may have been stored all the same; again a request id finds it.
+  already under way may have been stored all the same: the refusal says so (`uncertain`), and again a request id finds it.
 - StoreUnavailable, RecordTooLarge, and errors of the engine's own: whoever waits gets NotDurable, the pipeline ends with Broken, and
   its owner reads the cluster back from the store: the store is right, not the memory.
 """
@@ -29,7 +29,7 @@ from .core.cluster import Cluster
 from .core.effects import Answer, Effect, Outcome, Write
 from .core.events import Event, Tick
 from .core.transitions import UnexpectedEvent
-from .http.faces import NotDurable
+from .http.faces import NotAlive, NotDurable
 
 log = logging.getLogger(__name__)
 
@@ -119,6 +119,7 @@ class Pipeline:
         self._figures = figures
         self._queue: deque[_Entry] = deque()
         self._waiting: dict[int, asyncio.Future[Answer]] = {}
+        self._begun: set[int] = set()  # tokens whose outcome may be in the store already
         self._token = self._request = 0
         self._loop = asyncio.get_running_loop()
         self._filled, self._running = asyncio.Event(), asyncio.Event()
@@ -290,6 +291,8 @@ class Pipeline:
                 if self._closed:
                     break
                 entries, chunks = self._take()
+                if chunks:
+                    self._begun.update(effect.token for entry in entries for effect in entry.outcome.effects if isinstance(effect, Answer))
                 for chunk in chunks:
                     await self._commit(chunk)
                 for entry in entries:
@@ -363,11 +366,16 @@ class Pipeline:
         future = self._waiting.get(answer.token)
         if future is not None and not future.done():
             future.set_result(answer)
+        self._begun.discard(answer.token)
 
     def _refuse_all(self, refusal: Callable[[], Exception]) -> int:
-        waiting = [future for future in self._waiting.values() if not future.done()]
-        for future in waiting:
-            future.set_exception(refusal())
+        """Refuse whoever waits; who may be in the store all the same is told so. Return how many."""
+        waiting = [(token, future) for token, future in self._waiting.items() if not future.done()]
+        for token, future in waiting:
+            error = refusal()
+            if token in self._begun:
+                error = _uncertain(error)
+            future.set_exception(error)
         self._figures.refused += len(waiting)
         return len(waiting)
 
@@ -377,9 +385,19 @@ class Pipeline:
             return
         if not isinstance(error, NotLeader):
             why = str(error)
+            if isinstance(error, StoreUnavailable | RecordTooLarge):
+                self._begun.clear()  # nothing of the batch counts
             self._refuse_all(lambda: NotDurable(why))
         self.close()
         self._broken(error)
+
+
+def _uncertain(error: Exception) -> Exception:
+    """Add to a refusal that the transaction had begun: nobody here knows whether it was stored."""
+    if isinstance(error, NotAlive):
+        error.uncertain = True
+        return error
+    return NotDurable(f"{error}; it was on its way to the store, which may have taken it all the same")
 
 
 class _Over(Exception):

@@ -65,7 +65,7 @@ class Passed:
         if not isinstance(body, dict):
             return False
         if self.status == 503:
-            return "leader" in body
+            return "leader" in body and not body.get("uncertain")  # uncertain: it may be done yet
         text = " ".join(str(body.get(name, "")) for name in ("message", "serverError"))
         return body.get("success") is False and "Current state is not alive" in text
 
