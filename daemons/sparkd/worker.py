@@ -59,6 +59,7 @@ class Worker:
         self._pool = Pool(settings, self._layout, self._journal, self._on_report)
         self._state = State("")
         self._port = self._web_port = 0
+        self._following = asyncio.Lock()
         self._leader: Link | None = None  # it leads, and was sent a register
         self._leader_address: MasterAddress | None = None
         self._accepted = False
@@ -197,7 +198,13 @@ class Worker:
         self._changed()
 
     async def _leading(self, link: Link, epoch: Epoch) -> None:
-        link.role = "leading"
+        link.role, link.epoch = "leading", epoch
+        async with self._following:  # one after the other: two at once could lower the epoch on disk
+            if link.role == "leading" and link.epoch == epoch and link.connection is not None:
+                await self._follow(link, epoch)
+
+    async def _follow(self, link: Link, epoch: Epoch) -> None:
+        """Register with who leads, unless a newer one was obeyed."""
         verdict = judge(self._state.epoch, epoch)
         if verdict == "stale":
             self._counts["refused_stale_commands"] += 1
@@ -206,7 +213,7 @@ class Worker:
         if verdict == "foreign":
             self._foreign(link, epoch)
             return
-        if not await self._raise_epoch(epoch):
+        if not await self._raise_epoch(epoch) or link.connection is None:
             return
         if self._leader is not link:
             if self._leader is not None:
@@ -227,16 +234,17 @@ class Worker:
         except OSError as error:
             self._problem = f"cannot write {self._layout.state}: {error.strerror}; the leader is not followed until it can be"
             log.error("event=disk_problem why=%s", self._problem)
-            asyncio.get_running_loop().call_later(1.0, self._try_again, epoch)
+            asyncio.get_running_loop().call_later(1.0, self._try_again)
             return False
         self._state = state
         return True
 
-    def _try_again(self, epoch: Epoch) -> None:
-        """The leader of this epoch could not be followed for a full disk."""
+    def _try_again(self) -> None:
+        """A leader could not be followed for a full disk, or refused this worker: it may be otherwise now."""
         for link in self._links.links:
-            if link.role == "leading" and self._leader is not link and link.connection is not None:
-                self._task(self._leading(link, epoch))
+            waits = link.role == "leading" and link is not self._leader
+            if waits and link.epoch is not None and judge(self._state.epoch, link.epoch) == "obey":
+                self._task(self._leading(link, link.epoch))
 
     def _task(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(work)
@@ -325,8 +333,7 @@ class Worker:
         if why != self._problem:
             log.error("event=refused master=%s why=%s", link.name, why)
         self._problem = f"{link.name} refused this worker: {why}"
-        if self._state.epoch is not None:
-            asyncio.get_running_loop().call_later(REFUSED_AGAIN_S, self._try_again, self._state.epoch)
+        asyncio.get_running_loop().call_later(REFUSED_AGAIN_S, self._try_again)
         self._changed()
 
     def _on_lost(self, link: Link) -> None:

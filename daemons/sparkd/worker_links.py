@@ -51,6 +51,7 @@ class Link:
     port: int
     connection: control.Connection | None = None
     role: str = ""  # standby or leading, as it says; "" while there is no connection
+    epoch: Epoch | None = None  # of its term, as it said last
     problem: str = ""
     attempts: int = 0
     address: MasterAddress | None = None  # as it, or another master, told
@@ -128,7 +129,7 @@ class Links:
                 await self._on_message(link, message)
         finally:
             link.connection.close()
-            link.connection, link.role = None, ""
+            link.connection, link.role, link.epoch = None, "", None
             self._on_lost(link)
 
     def _note(self, link: Link, problem: str) -> None:
