@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 
 from .core.cluster import Cluster
 from .core.states import WorkerState
@@ -16,7 +17,7 @@ from .term import RecoveryTimes
 
 
 def of_pipelines(counts: Figures) -> dict[str, float]:
-    """Events and the store, over all terms."""
+    """Events and the store, over all terms. event_seconds: what the core took for each of the last events, scheduling passes among them."""
     return {
         "reloads_total": counts.reloads,
         "events_total": counts.events,
@@ -29,7 +30,15 @@ def of_pipelines(counts: Figures) -> dict[str, float]:
         "persist_seconds_count": counts.commits,
         "persist_seconds_sum": counts.persist_sum_s,
         "persist_seconds_max": counts.persist_max_s,
+        "event_seconds_p99": _quantile(counts.handle_s, 0.99),
+        "event_seconds_worst": max(counts.handle_s, default=0.0),
     }
+
+
+def _quantile(values: Iterable[float], share: float) -> float:
+    """Return the value that this share of them does not exceed, 0.0 for none."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(len(ordered) * share))] if ordered else 0.0
 
 
 def of_recovery(times: RecoveryTimes) -> dict[str, float]:

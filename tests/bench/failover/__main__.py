@@ -23,6 +23,7 @@ for folder in (ROOT / "tests" / "integration", ROOT / "daemons", HERE):
     sys.path.insert(0, str(folder))
 
 import apache_rows
+import scale
 import sparkd_rows
 from apache import Apache
 from ensemble import Ensemble, find_jars
@@ -67,6 +68,9 @@ class Bench:
             say(f"  {row.name}: {who} {values[-1]:.3f} {row.unit}")
 
 
+SCALE = "1,000 workers, 1,000 running and 5,000 queued drivers"
+
+
 def define(bench: Bench) -> dict[str, Row | None]:
     """All rows in the order of the table, with the bounds of the project."""
     return {
@@ -98,6 +102,10 @@ def define(bench: Bench) -> dict[str, Row | None]:
         "rate-64": bench.row("rate-64", "durable submissions, 64 clients", unit="/s", min_bound=1000),
         "memory": bench.row("memory", "idle leader's memory", unit="MB", max_bound=70),
         "start": bench.row("start", "exec of a master to its first page", median_bound=1.0),
+        "scale-submission": bench.row("scale-submission", f"{SCALE}: SIGKILL until a submission is taken", max_bound=3.0),
+        "scale-workers": bench.row("scale-workers", "- until every worker is ALIVE", max_bound=3.0),
+        "scale-pass": bench.row("scale-pass", "- the core's time per event, schedule passes among them, p99", unit="ms", max_bound=50),
+        "scale-memory": bench.row("scale-memory", "- the leader's memory", unit="MB", max_bound=150),
     }
 
 
@@ -145,6 +153,9 @@ def run_apache(bench: Bench, rows: dict[str, Row | None], scratch: Path) -> None
 def run_sparkd(bench: Bench, rows: dict[str, Row | None], scratch: Path) -> None:
     """sparkd's side, each group on a fresh cluster."""
     many = bench.runs
+    if bench.only.startswith("scale"):
+        run_scale(bench, rows, scratch)
+        return
     with LocalCluster(scratch / "sparkd", masters=2, workers=2, zookeeper=3) as cluster:
         say(f"sparkd: 2 masters, 2 workers, 3 ZooKeeper servers, session 4 s; {many} runs")
         if rows["memory"]:
@@ -187,6 +198,31 @@ def run_sparkd(bench: Bench, rows: dict[str, Row | None], scratch: Path) -> None
             say(f"  {queued.name}: sparkd {kept_ids} {wrong}")
         bench.measure(rows["rate-4"], "sparkd", 3, lambda: sparkd_rows.submissions(cluster, 4, 5.0))
         bench.measure(rows["rate-64"], "sparkd", 3, lambda: sparkd_rows.submissions(cluster, 64, 5.0))
+    run_scale(bench, rows, scratch)
+
+
+def run_scale(bench: Bench, rows: dict[str, Row | None], scratch: Path) -> None:
+    """A large cluster's leader dies three times; each of its rows has a value of each time."""
+    if not any(row for key, row in rows.items() if key.startswith("scale-")):
+        return
+    say(f"sparkd: 2 masters, 3 ZooKeeper servers, {SCALE}; 3 runs")
+    try:
+        runs = scale.measure(scratch, 3, say)
+    except Exception as error:
+        runs = []
+        for key, row in rows.items():
+            if row and key.startswith("scale-"):
+                row.failed = f"sparkd: {type(error).__name__}: {str(error).splitlines()[0][:120]}"
+    for found in runs:
+        for key, value in (
+            ("submission", found.submission_s),
+            ("workers", found.workers_s),
+            ("pass", found.pass_p99_ms),
+            ("memory", found.memory_mb),
+        ):
+            row = rows[f"scale-{key}"]
+            if row:
+                row.sparkd.append(value)
 
 
 def main() -> int:
