@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import fcntl
 import logging
 import os
@@ -32,8 +33,12 @@ from .supervise import Exit
 log = logging.getLogger(__name__)
 
 NEVER = "never started"
+#: What the system is short of now and may have later.
+SHORTAGE = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR))
 START_S = 30.0  # until a keeper has said that it started
 POLL_S = 0.1  # where the kernel has no pidfd
+LOOK_S = 0.02  # between two looks at a keeper that is starting
+RETRY_S = 1.0  # until a run is looked at again when the system could not do it
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,20 +93,24 @@ class Run:
         """Return how it ended, or None: it runs and can be watched now. A keeper that is only starting is waited for."""
         until = time.monotonic() + START_S
         while True:
-            ended = self._exit()
-            if ended is not None:
-                return ended
-            if await asyncio.to_thread(self._lock_is_free):
-                # Under the lock nothing changes any more: look again, it may have ended just now.
-                return self._exit() or await asyncio.to_thread(self._bury)
-            self.started = self._read_started()
-            if self.started is not None:
-                if self._open():
+            pause = LOOK_S
+            try:
+                ended = self._exit()
+                if ended is None and await asyncio.to_thread(self._lock_is_free):
+                    # Under the lock nothing changes any more: look again, it may have ended just now.
+                    ended = self._exit() or await asyncio.to_thread(self._bury)
+                if ended is not None:
+                    return ended
+                self.started = self._read_started()
+                if self.started is not None and self._open():
                     return None
-            elif time.monotonic() > until:
+            except OSError as error:  # no more files, a full disk: that says nothing about the process
+                log.warning("event=run_not_looked_at control=%s why=%s", self.control, error.strerror)
+                pause = RETRY_S
+            if time.monotonic() > until:
                 log.warning("event=keeper_slow control=%s", self.control)
                 until += START_S
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(pause)
 
     async def wait(self) -> Exit:
         """Wait until it has ended; return how."""
@@ -183,15 +192,18 @@ class Run:
             os.close(fd)
         return True
 
-    def _bury(self) -> Exit:
-        """Find out what became of a run whose keeper is gone without a word; make sure that nothing of it runs, or ever will."""
+    def _bury(self) -> Exit | None:
+        """Find out what became of a run whose keeper is gone without a word; make sure that nothing of it runs, or ever will.
+
+        None: look again. Raises OSError: what is not written down may not be told, a keeper that is late would start it yet.
+        """
         self.control.mkdir(parents=True, exist_ok=True, mode=0o700)
         fd = os.open(self.control / "lock", os.O_RDWR | os.O_CREAT, 0o600)
         try:
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:  # a keeper came just now; it starts
-                return self._exit() or Exit(lost="started twice at once")
+                return None
             ended = self._exit()
             if ended is not None:
                 return ended
@@ -199,28 +211,35 @@ class Run:
             now_ms = int(time.time() * 1000)
             if started is None:
                 result = {"error": NEVER, "ended_ms": now_ms}
-            else:
-                why = end_orphans(started)
-                result = {"lost": why, "started_ms": started.started_ms, "ended_ms": now_ms}
-            with contextlib.suppress(OSError):  # a full disk: found out again the next time
+                keeper.write_json(str(self.control), "exit.json", result, "exit.tmp")
+                return _as_exit(result)
+            result = {"lost": end_orphans(started), "started_ms": started.started_ms, "ended_ms": now_ms}
+            with contextlib.suppress(OSError):  # a full disk: started.json says enough, it is found out again the next time
                 keeper.write_json(str(self.control), "exit.json", result, "exit.tmp")
             return _as_exit(result)
         finally:
             os.close(fd)
 
     def _read_started(self) -> Started | None:
+        """Return what the keeper wrote, None if it has written nothing. Raises OSError: not to know is not the same."""
         try:
             body = read_json(self.control / "started.json")
             return Started(**{name: body[name] for name in Started.__slots__})
-        except (OSError, ValueError, KeyError, TypeError):
+        except FileNotFoundError:
             return None
+        except (ValueError, KeyError, TypeError):  # written atomically: this is a damaged disk. It may have run
+            return Started(-1, 0, keeper.boot_id(), -1, 0, 0)  # -1: nobody's pid, nobody's session
 
     def _exit(self) -> Exit | None:
         try:
             return _as_exit(read_json(self.control / "exit.json"))
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, TypeError, AttributeError) as error:
+        except OSError as error:
+            if error.errno in SHORTAGE:
+                raise
+            return Exit(lost=f"{self.control / 'exit.json'} cannot be read: {error.strerror}", ended_ms=int(time.time() * 1000))
+        except (ValueError, TypeError, AttributeError) as error:
             return Exit(lost=f"{self.control / 'exit.json'} cannot be read: {type(error).__name__}", ended_ms=int(time.time() * 1000))
 
 

@@ -166,7 +166,7 @@ class Pool:
         self.held[held.ref] = held
         self.counts["adopted"] += 1
         log.info("event=adopted process=%s run=%d", held.ref, held.report.runs)
-        held.task = asyncio.create_task(self._guard(held, self._live(held, found=True)), name=f"process {held.ref}")
+        held.task = asyncio.create_task(self._guard(held, self._live(held)), name=f"process {held.ref}")
 
     async def _adopt_unknown(self) -> None:
         """Take up processes that keepers know of and the journal does not: its records were damaged, or its file lost."""
@@ -235,7 +235,8 @@ class Pool:
         except Exception:
             log.exception("event=process_task_failed process=%s", held.ref)
             return
-        await self._guard(held, self._live(held, found=False))
+        # Not known to the journal does not mean that it never ran: a journal can be lost. The control directories tell.
+        await self._guard(held, self._live(held))
 
     async def _guard(self, held: Held, work: Awaitable[None]) -> None:
         """A defect here must not look like a process that runs for ever."""
@@ -250,9 +251,10 @@ class Pool:
                 await held.run.wait()
             await self._finish(held, "ERROR" if held.ref.kind == "driver" else "FAILED", f"internal error: {type(error).__name__}: {error}")
 
-    async def _live(self, held: Held, found: bool) -> None:
-        """From the first start to the end. found: an earlier worker may have started this run."""
+    async def _live(self, held: Held) -> None:
+        """From the first start to the end. An earlier worker may have started the first run."""
         order: Order | None = None
+        found = True
         while True:
             exit_ = await self._found(held) if found else None
             found = False

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
-from worker_bench import Master, settings, until, working
+from worker_bench import Master, ref, settings, shell, until, working
 
 from sparkd import worker as module
 from sparkd.core.values import Epoch
@@ -66,5 +66,27 @@ def test_who_was_refused_by_its_leader_goes_to_no_older_and_no_foreign_one(
             assert not old.registers and worker.epoch() == Epoch("c1", 7)
         await new.stop()
         await old.stop()
+
+    asyncio.run(story())
+
+
+def test_what_ran_is_not_run_again_for_a_journal_that_was_lost(tmp_path: Path) -> None:
+    """A leader that does not know that it had begun launches it once more."""
+
+    async def story() -> None:
+        master = await Master().start()
+        master.acknowledges = False
+        async with working(settings(tmp_path, master.port)):
+            await master.registered()
+            master.launch(shell("echo x >> ran; exit 4"))
+            await master.report("FAILED")
+        Layout(tmp_path).journal.unlink()
+        async with working(settings(tmp_path, master.port)):
+            assert (await master.registered(2)).processes == ()
+            master.heard.clear()
+            master.launch(shell("echo x >> ran; exit 4"))
+            failed = await master.report("FAILED")
+            assert failed.exit_code == 4 and (Layout(tmp_path).process(ref().owner, 1) / "ran").read_text() == "x\n"
+        await master.stop()
 
     asyncio.run(story())
