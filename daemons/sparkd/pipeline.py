@@ -406,7 +406,7 @@ class _Over(Exception):
 
 def _size(write: Write) -> int:
     """Bytes that a write takes in a transaction, roughly, and rather too many than too few."""
-    return 512 + len(write.id) + (0 if write.record is None else len(json.dumps(write.record)))
+    return 512 + len(write.id) + len(write.body())
 
 
 def _chunks(writes: tuple[Write, ...]) -> list[list[Write]]:

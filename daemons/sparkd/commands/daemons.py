@@ -24,6 +24,8 @@ def _log() -> None:
     logging.basicConfig(
         level=os.environ.get("SPARKD_LOG_LEVEL", "INFO").upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s"
     )
+    # No line shows these, and looking them up for each of a thousand lines a second costs.
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     logging.getLogger("kazoo").setLevel(logging.WARNING)
     logging.getLogger("aiohttp.access").setLevel(logging.WARNING)
 

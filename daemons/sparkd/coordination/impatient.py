@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import random
+import select
 import socket
 import struct
 import time
@@ -83,6 +85,26 @@ class _Handler(SequentialThreadingHandler):  # type: ignore[misc]
         """Connect within wait_s."""
         kwargs["timeout"] = self.wait_s
         return super().create_connection(*args, **kwargs)
+
+    def select(self, readers: Sequence[Any], writers: Sequence[Any], _: Sequence[Any], timeout: float | None = None) -> Any:
+        """Wait as select.select does. kazoo makes an epoll object for this and closes it, for each packet that it reads or writes."""
+        asked: dict[int, int] = {}
+        by_number: dict[int, Any] = {}
+        for files, mask in ((readers, select.POLLIN), (writers, select.POLLOUT)):
+            for file in files:
+                number = file if isinstance(file, int) else file.fileno()
+                if number < 0:
+                    raise ValueError(f"Invalid file descriptor: {number}")
+                asked[number] = asked.get(number, 0) | mask
+                by_number[number] = file
+        poller = select.poll()
+        for number, mask in asked.items():
+            poller.register(number, mask)
+        # Errors are shown by reading, or writing.
+        ready = poller.poll(None if timeout is None else math.ceil(max(0.0, timeout) * 1000))
+        readable = [by_number[number] for number, mask in ready if mask & ~select.POLLOUT and asked[number] & select.POLLIN]
+        writable = [by_number[number] for number, mask in ready if mask & ~select.POLLIN and asked[number] & select.POLLOUT]
+        return readable, writable, []
 
 
 class _Connection(ConnectionHandler):  # type: ignore[misc]

@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass
+from json.encoder import encode_basestring_ascii as _quoted
 from urllib.parse import quote, unquote
 
 from ..core.values import Record
@@ -21,6 +23,7 @@ from .api import RECORD_LIMIT, RecordTooLarge
 FORMAT = 1
 HEAD_LIMIT = 4096
 NAME_LIMIT = 200  # a file name has 255 bytes
+_PLAIN = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")  # most ids: they are names as they are
 
 
 class Unreadable(ValueError):
@@ -38,12 +41,13 @@ class Decoded:
 
 
 def _sum(kind: str, record_id: str, order: int, body: bytes) -> str:
-    return hashlib.sha256(json.dumps([FORMAT, kind, record_id, order]).encode() + b"\n" + body).hexdigest()
+    # As json.dumps([FORMAT, kind, record_id, order]) writes it.
+    return hashlib.sha256(f"[{FORMAT}, {_quoted(kind)}, {_quoted(record_id)}, {order}]\n".encode() + body).hexdigest()
 
 
-def encode(kind: str, record_id: str, order: int, record: Record) -> bytes:
-    """Return the record's bytes. Raises RecordTooLarge, and ValueError or TypeError for what is not JSON."""
-    body = json.dumps(record, separators=(",", ":"), allow_nan=False).encode()
+def encode(kind: str, record_id: str, order: int, record: Record | bytes) -> bytes:
+    """Return the record's bytes. record: itself, or its JSON. Raises RecordTooLarge, and ValueError or TypeError for what is not JSON."""
+    body = record if isinstance(record, bytes) else json.dumps(record, separators=(",", ":"), allow_nan=False).encode()
     head = {"format": FORMAT, "kind": kind, "id": record_id, "order": order, "sha256": _sum(kind, record_id, order, body)}
     raw = json.dumps(head, separators=(",", ":")).encode() + b"\n" + body + b"\n"
     if len(raw) - len(body) > HEAD_LIMIT:
@@ -80,7 +84,7 @@ def decode(raw: bytes, kind: str, name: str) -> Decoded:
 
 def _object(raw: bytes, otherwise: str) -> Record:
     try:
-        value = json.loads(raw)
+        value = json.loads(str(raw, "utf-8"))
     except (ValueError, RecursionError):
         raise Unreadable(otherwise) from None
     if not isinstance(value, dict):
@@ -90,6 +94,8 @@ def _object(raw: bytes, otherwise: str) -> Record:
 
 def node_name(record_id: str) -> str:
     """Return a name for a node or a file: the id itself wherever it can be, never '.', '..', hidden or with a slash in it."""
+    if len(record_id) <= NAME_LIMIT and _PLAIN.fullmatch(record_id):
+        return record_id
     name = quote(record_id, safe="-_:+@ ,()")
     if name.startswith("."):
         name = "%2E" + name[1:]

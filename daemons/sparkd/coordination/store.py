@@ -43,7 +43,7 @@ class Known:
             if not order:
                 last += 1
                 order = last
-            puts.append(Put(key, records.encode(*key, order, write.record), order))
+            puts.append(Put(key, records.encode(*key, order, write.body()), order))
         return puts
 
     def stored(self, puts: Iterable[Put]) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import dataclass, field
 
 from .values import ApplicationDescription, DriverDescription, ProcessRef, Record
+
+_COMPACT = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,6 +17,13 @@ class Write:
     kind: str
     id: str
     record: Record | None
+    _body: bytes = field(default=b"", init=False, repr=False, compare=False)
+
+    def body(self) -> bytes:
+        """Return the record as JSON, made once for all who need it or its size. Raises ValueError or TypeError for what is not JSON."""
+        if not self._body and self.record is not None:
+            object.__setattr__(self, "_body", _COMPACT.encode(self.record).encode())
+        return self._body
 
 
 @dataclass(frozen=True, slots=True)

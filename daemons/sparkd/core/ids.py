@@ -6,6 +6,7 @@ masters of one cluster may be in different time zones.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -17,7 +18,12 @@ _UNSAFE = re.compile(r"[^a-z0-9._-]+")
 
 def stamp(wall_ms: int) -> str:
     """Return yyyyMMddHHmmss of a Unix time in ms."""
-    return datetime.fromtimestamp(wall_ms / 1000, UTC).strftime("%Y%m%d%H%M%S")
+    return _stamp(wall_ms // 1000)
+
+
+@functools.lru_cache(1)  # many ids are of the same second
+def _stamp(wall_s: int) -> str:
+    return datetime.fromtimestamp(wall_s, UTC).strftime("%Y%m%d%H%M%S")
 
 
 def driver_id(policy: Policy, wall_ms: int, number: int, taken: Callable[[str], bool]) -> str:

@@ -60,6 +60,11 @@ async def read_body(request: web.Request, limit: int, timeout_s: float = BODY_TI
         raise BadBody(413, large)
     body = bytearray()
     try:
+        if request.content.is_eof():  # all of it has come already, as it is with most: no timer, nothing to wait for
+            body += await request.content.readany()
+            if len(body) > limit:
+                raise BadBody(413, large)
+            return bytes(body)
         async with asyncio.timeout(timeout_s):
             while chunk := await request.content.readany():
                 body += chunk

@@ -14,7 +14,7 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from ipaddress import IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any
 
 from ..core.values import Json
@@ -24,6 +24,8 @@ from ..settings import RestSettings
 TOKEN_LIMIT = 8000
 #: Rightly signed tokens that are remembered.
 KNOWN_TOKENS = 64
+#: Clients' addresses that are remembered as parsed.
+KNOWN_ADDRESSES = 1024
 
 
 class BadToken(ValueError):
@@ -128,6 +130,18 @@ def _object(part: str) -> dict[str, Any]:
     return found
 
 
+@functools.lru_cache(KNOWN_ADDRESSES)
+def _address(remote: str) -> IPv4Address | IPv6Address | None:
+    """Return the address that a socket's peer has, None for none."""
+    try:
+        address = ip_address(remote.partition("%")[0])
+    except ValueError:
+        return None
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+        return address.ipv4_mapped
+    return address
+
+
 class Gate:
     """Decides on each request. wall_s: Unix time in s."""
 
@@ -162,10 +176,7 @@ class Gate:
 
     def allowed(self, remote: str | None) -> bool:
         """Say whether the address is allow-listed."""
-        try:
-            address = ip_address((remote or "").partition("%")[0])
-        except ValueError:
+        address = _address(remote or "")
+        if address is None:
             return False
-        if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
-            address = address.ipv4_mapped
         return any(address.version == network.version and address in network for network in self._settings.allowed)

@@ -252,10 +252,13 @@ def message(action: str, status: int = 200, **fields: Json) -> web.Response:
     )
 
 
+_AS_JACKSON = json.JSONEncoder(ensure_ascii=False).encode
+
+
 def _value(value: Json) -> str:
     if isinstance(value, list):
         return f"[ {', '.join(json.dumps(item) for item in value)} ]"
-    return json.dumps(value, ensure_ascii=False)
+    return _AS_JACKSON(value)
 
 
 def error(text: str, status: int = 400, **fields: Json) -> web.Response:
