@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Final
 from urllib.parse import urlsplit
 
 #: Names of arguments whose value is not shown: Spark's (spark.redaction.regex), and some more that are usual elsewhere.
-_SECRET: Final = re.compile(r"secret|password|passwd|pwd|token|access[._-]?key|api[._-]?key|credential|authorization", re.IGNORECASE)
+_NAMES: Final = r"secret|password|passwd|pwd|token|access[._-]?key|api[._-]?key|credential|authorization|signature"
+_SECRET: Final = re.compile(_NAMES, re.IGNORECASE)
+#: A parameter named like a secret in a URL's query.
+_PARAMETER: Final = re.compile(rf"([?&;][^?&;=\s]*(?:{_NAMES})[^?&;=\s]*=)[^&;#\s]*", re.IGNORECASE)
 _USERINFO: Final = re.compile(r"(?<=://)[^/@\s]+@")
 REDACTED: Final = "(redacted)"
 
@@ -130,30 +134,41 @@ def origin(url: str) -> str:
 
 
 def shown_arguments(arguments: Iterable[str]) -> tuple[str, ...]:
-    """Return a command line as it may be shown: without the values of arguments named like secrets, and without user:password@ in URLs."""
+    """Return a command line as it may be shown: without values of arguments and URLs' parameters named like secrets, nor user:password@."""
     shown: list[str] = []
     hide_next = False
-    for argument in arguments:
+    for given in arguments:
+        argument = given
+        if "://" in given:
+            argument = _PARAMETER.sub(rf"\g<1>{REDACTED}", _USERINFO.sub(f"{REDACTED}@", given))
         name, equals, _ = argument.partition("=")
         if hide_next and not argument.startswith("-"):
             shown.append(REDACTED)
             hide_next = False
             continue
         hide_next = False
-        if equals and _SECRET.search(name):
+        if equals and "?" not in name and _SECRET.search(name):
             shown.append(f"{name}={REDACTED}")
         else:
             hide_next = not equals and argument.startswith("-") and _SECRET.search(argument) is not None
-            shown.append(_USERINFO.sub(f"{REDACTED}@", argument))
+            shown.append(argument)
     return tuple(shown)
+
+
+def words(command: str) -> list[str]:
+    """Return the words of a line that shlex.join made; of one that was cut off, what stands between blanks."""
+    try:
+        return shlex.split(command)
+    except ValueError:
+        return command.split(" ")
 
 
 def command_line(arguments: Sequence[str], limit: int = 2000) -> str:
     """Return arguments as a shell would take them, shortened to `limit` characters."""
-    words = (
+    quoted = (
         word if re.fullmatch(r"[\w@%+=:,./()-]+", word) else "'" + word.replace("'", "'\\''") + "'" for word in shown_arguments(arguments)
     )
-    return shorten(" ".join(words), limit)
+    return shorten(" ".join(quoted), limit)
 
 
 def shorten(text: str, limit: int) -> str:

@@ -401,7 +401,7 @@ def process_row(report: ProcessReport, described: Mapping[str, str]) -> ProcessR
         owner=report.ref.owner,
         number=report.ref.number,
         name=ui_format.shorten(described.get("name", ""), 200),
-        what=ui_format.shorten(" ".join(ui_format.shown_arguments(described.get("command", "").split(" "))), 500),
+        what=ui_format.command_line(ui_format.words(described.get("command", "")), 500),
         state=report.state,
         cores=report.cores,
         memory_mb=report.memory_mb,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import http.client
 import os
@@ -141,8 +142,18 @@ def _open(resource: str, source: Path | None, bounds: _Bounds) -> IO[bytes] | An
     opener = urllib.request.OpenerDirector()
     for handler in (urllib.request.ProxyHandler(), _Http(), _Https(), _Redirect(), urllib.request.HTTPErrorProcessor(), _Errors()):
         opener.add_handler(handler)
-    request = urllib.request.Request(resource, headers={"User-Agent": "sparkd"})  # noqa: S310 only http(s) has a handler
+    url, user = _without_user(resource)
+    request = urllib.request.Request(url, headers={"User-Agent": "sparkd"})  # noqa: S310 only http(s) has a handler
+    if user:
+        request.add_unredirected_header("Authorization", "Basic " + base64.b64encode(user.encode()).decode())
     return opener.open(request, timeout=bounds.silence_s)
+
+
+def _without_user(url: str) -> tuple[str, str]:
+    """Return a URL without its user:password@, which urllib would take for part of the host, and those two decoded."""
+    parts = urllib.parse.urlsplit(url)
+    user, at, host = parts.netloc.rpartition("@")
+    return (urllib.parse.urlunsplit(parts._replace(netloc=host)), urllib.parse.unquote(user)) if at else (url, "")
 
 
 class _Http(urllib.request.HTTPHandler):

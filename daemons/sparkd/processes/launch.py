@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ..core.values import ApplicationDescription, DriverDescription, ProcessRef
+from . import fetch
 
 #: Of the worker's own environment; everything else, NOTIFY_SOCKET and secrets of the unit among it, stays with the worker.
 INHERITED = frozenset(
@@ -224,6 +225,6 @@ def for_people(description: DriverDescription) -> dict[str, str]:
     if description.kind == "command":
         command = shlex.join([*description.argv, *description.arguments])
     else:
-        what = [description.main_class, description.resource] if description.kind == "jvm" else [description.resource]
+        what = [description.main_class if description.kind == "jvm" else "", fetch.public(description.resource)]
         command = shlex.join([description.kind, *(part for part in what if part), *description.arguments])
     return {"name": description.name, "kind": description.kind, "command": command[:4000]}

@@ -37,6 +37,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.send_response(200)
             self.end_headers()
             self.wfile.write(b"j" * 1000)
+        elif self.path.startswith("/private"):
+            shown = self.headers.get("Authorization")
+            self.send_response(200 if shown == "Basic dXNlcjpwYXNzd29yZA==" else 401)  # RFC 7617
+            self.end_headers()
+            self.wfile.write(b"p")
         elif self.path.startswith("/hang"):
             time.sleep(0.6)
         else:
@@ -105,6 +110,13 @@ def test_passwords_and_signatures_are_not_told(tmp_path: Path, site: str, monkey
     with pytest.raises(FetchError) as caught:
         got(f"{site}/none.jar?signature=s3cret", tmp_path)
     assert "password" not in str(caught.value) and "s3cret" not in str(caught.value)
+
+
+def test_user_and_password_are_shown_to_that_server_only(tmp_path: Path, site: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("no_proxy", "*")
+    with pytest.raises(FetchError, match="HTTP 401"):
+        got(f"{site}/private.jar".replace("user:password@", ""), tmp_path)
+    assert got(f"{site}/private.jar", tmp_path).read_bytes() == b"p"
 
 
 def test_a_file_that_is_too_large_is_given_up(tmp_path: Path) -> None:

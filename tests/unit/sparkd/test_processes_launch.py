@@ -111,6 +111,7 @@ def test_people_see_no_environment_and_no_properties() -> None:
     description = DriverDescription("command", "n", ("echo", "a b"), environment={"S": "secret"}, properties={"p": "secret"})
     assert launch.for_people(description) == {"name": "n", "kind": "command", "command": "echo 'a b'"}
     assert launch.for_people(jvm(resource="http://x/a.jar"))["command"] == "jvm org.Main http://x/a.jar a '{{CORES}}'"
+    assert "s3cret" not in launch.for_people(jvm(resource="http://u:s3cret@x/a.jar?sig=s3cret"))["command"]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import shlex
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -90,13 +93,23 @@ def test_secrets_of_a_command_line() -> None:
         "--api-key",
         "-v",
         "key=plain",
+        "http://u:p3@h/x.jar?token=t2&a=plain2",
+        "http://u:p4@h/x.jar?a=1&X-Amz-Signature=t3#end",
+        "--url=http://h/?password=t4",
         "password",
     ]
     shown = ui_format.command_line(arguments)
-    assert not {"p1", "t1", "s1", "p2"} & set(shown.replace("=", " ").replace("/", " ").replace("'", " ").split())
+    assert not {"p1", "t1", "s1", "p2", "p3", "t2", "p4", "t3", "t4"} & set(re.split(r"[\s='/&#:@]", shown))
+    assert "a=plain2" in shown
     assert "key=plain" in shown
     assert " -v " in shown
     assert "@db/x" in shown
+
+
+def test_a_workers_line_is_taken_apart_as_it_was_joined() -> None:
+    line = shlex.join(["run", "--password", "two words", "http://u:p@h/x"])
+    assert ui_format.command_line(ui_format.words(line)) == "run --password (redacted) http://(redacted)@h/x"
+    assert ui_format.words("cut 'off in") == ["cut", "'off", "in"]
 
 
 def test_a_command_line_is_quoted_and_bounded() -> None:
