@@ -139,7 +139,11 @@ def request(
         raw = response.read(ANSWER_LIMIT + 1)
         if len(raw) > ANSWER_LIMIT:
             raise ValueError(f"the answer is larger than {ANSWER_LIMIT >> 20} MiB")
-        return Answer(response.status, json.loads(raw))
+        try:
+            return Answer(response.status, json.loads(raw))
+        except ValueError:
+            why = f"HTTP {response.status} and no JSON: that is not the REST port of a master ({REST_PORT}, where nothing else is set)"
+            raise ValueError(why) from None
     finally:
         connection.close()
 
@@ -195,7 +199,7 @@ class Client:
         try:
             answer = request(address, method, PREFIX + path, body, self.token.header(), timeout_s)
         except (OSError, http.client.HTTPException, ValueError) as error:
-            said[address] = "no time left to answer" if isinstance(error, TimeoutError) else str(error) or type(error).__name__
+            said[address] = "no time left to answer" if isinstance(error, TimeoutError) else _why(error)
             if address == self._leader:
                 self._leader = None
             return None
@@ -258,8 +262,14 @@ class Client:
             try:
                 found[address] = request(address, "GET", PREFIX + path, headers=self.token.header())
             except (OSError, http.client.HTTPException, ValueError) as error:
-                found[address] = str(error) or type(error).__name__
+                found[address] = _why(error)
         return found
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, http.client.BadStatusLine) and not isinstance(error, http.client.RemoteDisconnected):
+        return f"no HTTP: that is not the REST port of a master ({REST_PORT}, where nothing else is set)"
+    return (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
 
 
 def _joined(said: Mapping[Address, str]) -> str:

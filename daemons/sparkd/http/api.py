@@ -119,7 +119,7 @@ def add_master_api(app: web.Application, face: MasterFace) -> None:
         ("GET", "state", api.state),
     ):
         app.router.add_route(method, f"{PREFIX}/{path}", _guarded(face, handler))
-    app.router.add_route("*", PREFIX + "/{rest:.*}", _unknown)
+    app.router.add_route("*", "/sparkd/{rest:.*}", _unknown)
 
 
 def _guarded(face: MasterFace, handler: Handler) -> Handler:
@@ -142,6 +142,8 @@ def _guarded(face: MasterFace, handler: Handler) -> Handler:
 
 
 async def _unknown(request: web.Request) -> web.Response:
+    if not request.path.startswith(f"{PREFIX}/"):
+        return error(f"Unknown version of sparkd's API: {request.path[:200]}. This master has {PREFIX}/.", 404)
     return error(
         "No such page or method here. See /sparkd/v1/state, and docs/ for all of them.", 404 if request.method in ("GET", "HEAD") else 405
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import socket
 import threading
@@ -57,6 +58,27 @@ def test_it_waits_for_a_leader_and_tells_why() -> None:
         assert Client(masters.addresses, patience_s=60, notice=notice).submit(COMMAND, "r1")
     assert len(told) == 1
     assert "STANDBY" in told[0]
+
+
+@pytest.mark.parametrize("reply", [b"HTTP/1.0 404 Not Found\r\n\r\n404: Not Found", b"Apache ZooKeeper\n"])
+def test_another_port_than_rest_is_told(reply: bytes) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    connection, _ = listener.accept()
+                    with connection:
+                        connection.recv(4096)
+                        connection.sendall(reply)
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        with pytest.raises(ClientError, match="that is not the REST port of a master") as caught:
+            Client([listener.getsockname(), nobody()], patience_s=0.3).drivers()
+        listener.shutdown(socket.SHUT_RDWR)
+    thread.join(5)
+    assert ": Connection refused" in str(caught.value)
 
 
 def test_its_patience_ends_with_a_sentence() -> None:

@@ -125,6 +125,7 @@ def test_unknown_ids_pages_and_methods() -> None:
             ("POST", "drivers/driver-x/kill", 404),
             ("GET", "explain/driver-x", 404),
             ("GET", "nothing", 404),
+            ("POST", "../v2/drivers", 404),
             ("GET", "", 404),
             ("PUT", "drivers", 405),
             ("DELETE", "drivers/driver-x", 405),
