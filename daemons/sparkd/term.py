@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import logging
 from collections.abc import Callable
@@ -86,6 +87,7 @@ class Term:
         self._over = True
         self._wake.set()
         pipeline, self.pipeline = self.pipeline, None
+        gc.unfreeze()
         if pipeline is not None:
             pipeline.close()
 
@@ -166,6 +168,8 @@ class Term:
         self.pipeline = self._last = pipeline
         self.trouble = ""
         pipeline.begin(outcome)
+        # All of this lives as long as the term: the garbage collector need not look at it again and again, 0.1 s each time with thousands.
+        gc.freeze()
         done = boot_s()
         if self._served == 1:
             self.times = RecoveryTimes(read - begun, done - read, done - self._begun, len(loaded.records))
@@ -183,6 +187,7 @@ class Term:
         """The pipeline has ended; whoever waited was refused already."""
         log.error("event=pipeline_broken epoch=%d kind=%s why=%s", self.epoch.number, type(error).__name__, json.dumps(str(error)))
         self.pipeline = None
+        gc.unfreeze()
         self._figures.reloads += 1
         self.trouble = str(error) if isinstance(error, StoreUnavailable) else ""
         self._changed()

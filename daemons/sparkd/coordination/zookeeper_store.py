@@ -8,9 +8,11 @@ A batch over TRANSACTION_LIMIT bytes is stored as several transactions, in order
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from abc import abstractmethod
-from collections.abc import Awaitable, Callable, Sequence
+from collections import deque
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
 from ..core.effects import Write
@@ -31,6 +33,8 @@ TRANSACTION_LIMIT = 800_000
 OP_OVERHEAD = 400
 #: Records read with one request; a renewal waits behind it.
 LOAD_WINDOW = 100
+#: Requests for records that are on their way beside the one that is worked on.
+LOAD_AHEAD = 2
 #: A transaction that is lost this often although the connection comes back each time is what the server refuses (jute.maxbuffer).
 LOST_LIMIT = 6
 
@@ -168,21 +172,39 @@ class TransactionStore(Engine):
             term.commit_version, term.wrote = stat.version + 1, False
         found: list[records.Decoded] = []
         aside: list[SetAside] = []
-        for kind in sorted(await bridge.children(place.records)):
-            names = await bridge.children(place.kind(kind))
-            for first in range(0, len(names), LOAD_WINDOW):
-                window = names[first : first + LOAD_WINDOW]
-                raws = await bridge.read([f"{place.kind(kind)}/{name}" for name in window])
-                for name, raw in zip(window, raws, strict=True):
-                    if raw is None:
-                        continue
-                    try:
-                        found.append(records.decode(raw, kind, name))
-                    except records.Unreadable as error:
-                        aside.append(await self._put_aside(term, kind, name, raw, str(error)))
+        async with contextlib.aclosing(self._raw_records(bridge)) as raws:
+            async for kind, name, raw in raws:
+                try:
+                    found.append(records.decode(raw, kind, name))
+                except records.Unreadable as error:
+                    aside.append(await self._put_aside(term, kind, name, raw, str(error)))
         found.sort(key=lambda record: (record.order, record.kind, record.id))
         term.known = Known({(record.kind, record.id): record.order for record in found}, max((record.order for record in found), default=0))
         return Loaded(tuple(StoredRecord(record.kind, record.id, record.record) for record in found), tuple(aside))
+
+    async def _raw_records(self, bridge: Bridge) -> AsyncGenerator[tuple[str, str, bytes]]:
+        """Yield kind, name and bytes of all records. While one window is worked on the next one is on its way."""
+        place = self.place
+        kinds = sorted(await bridge.children(place.records))
+        names = await asyncio.gather(*(bridge.children(place.kind(kind)) for kind in kinds))
+        windows = [
+            (kind, below[first : first + LOAD_WINDOW])
+            for kind, below in zip(kinds, names, strict=True)
+            for first in range(0, len(below), LOAD_WINDOW)
+        ]
+        reads: deque[asyncio.Task[list[bytes | None]]] = deque()
+        try:
+            for number, (kind, window) in enumerate(windows):
+                for ahead, few in windows[number + len(reads) : number + 1 + LOAD_AHEAD]:
+                    reads.append(asyncio.create_task(bridge.read([f"{place.kind(ahead)}/{name}" for name in few])))
+                for name, raw in zip(window, await reads.popleft(), strict=True):
+                    if raw is not None:
+                        yield kind, name, raw
+                await asyncio.sleep(0)  # the loop has other things to do as well
+        finally:
+            for read in reads:
+                read.cancel()
+            await asyncio.gather(*reads, return_exceptions=True)
 
     async def _put_aside(self, term: Term, kind: str, name: str, raw: bytes, why: str) -> SetAside:
         """Move an unreadable record out of the way, or leave it where it is when that cannot be done; it is never deleted."""
