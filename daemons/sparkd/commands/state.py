@@ -76,8 +76,8 @@ def _show(found: Any) -> None:
     for kind in ("workers", "drivers", "applications"):
         states = counts.get(kind) or {}
         print(f"{kind.ljust(13)}{', '.join(f'{number} {plain(state)}' for state, number in states.items()) or 'none'}")
-    print(f"{'cores'.ljust(13)}{counts.get('coresused', 0)} of {counts.get('cores', 0)} used")
-    print(f"{'memory'.ljust(13)}{counts.get('memoryused', 0)} of {counts.get('memory', 0)} MiB used")
+    print(f"{'cores'.ljust(13)}{counts.get('cores_used', 0)} of {counts.get('cores', 0)} used")
+    print(f"{'memory'.ljust(13)}{counts.get('memory_used_mb', 0)} of {counts.get('memory_mb', 0)} MiB used")
     for item in leading.get("set_aside") or []:
         print(plain(f"set aside: {item.get('kind')} {item.get('id')}: {item.get('why')} ({item.get('where')})"))
 

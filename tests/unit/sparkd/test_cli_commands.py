@@ -146,8 +146,11 @@ def test_tables(capsys: Captured) -> None:
 
 def test_state_needs_no_leader(capsys: Captured) -> None:
     with Masters(2) as masters:
+        masters[0].tell(WorkerRegistered(WORKER))
         assert cli.run(["state", "--masters", masters.text]) == 0
         out = capsys.readouterr().out
+        assert re.search(rf"^cores +0 of {WORKER.cores} used$", out, re.MULTILINE)
+        assert re.search(rf"^memory +0 of {WORKER.memory_mb} MiB used$", out, re.MULTILINE)
         assert re.search(rf"^{masters.text.split(',')[0]}\s+ALIVE\s+7", out, re.MULTILINE)
         assert re.search(rf"^{masters.text.split(',')[1]}\s+STANDBY", out, re.MULTILINE)
         masters.lead(None)
