@@ -23,6 +23,8 @@ RETRY_S = 0.2
 RETRY_MAX_S = 5.0
 #: Seconds of service after which a failure is the first one again, and the store is read at once.
 STEADY_S = 10.0
+#: Where a record is that is sound, but of which this version can make nothing.
+LEFT = "left where it is in the store"
 
 
 @dataclass(slots=True)
@@ -150,8 +152,12 @@ class Term:
             return
         cluster, outcome = Cluster.recover(self._policy, loaded.records, now())
         self._served += 1
-        self.set_aside = (*self.set_aside, *loaded.set_aside)
-        for item in loaded.set_aside:
+        left = (SetAside(item.kind, item.id, item.why, LEFT) for item in cluster.unreadable)
+        told = set(self.set_aside)
+        self.set_aside = tuple(dict.fromkeys((*self.set_aside, *loaded.set_aside, *left)))
+        for item in self.set_aside:
+            if item in told:
+                continue
             log.error("event=set_aside kind=%s id=%s why=%s where=%s", item.kind, json.dumps(item.id), json.dumps(item.why), item.where)
         pipeline = Pipeline(
             cluster,

@@ -67,7 +67,7 @@ class StoredRecord:
 
 @dataclass(frozen=True, slots=True)
 class SetAside:
-    """A record that could not be read. It was moved to `where`, never deleted."""
+    """A record that could not be read, found by this leader or by one before. It is kept at `where`, never deleted."""
 
     kind: str
     id: str

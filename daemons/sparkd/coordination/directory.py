@@ -16,6 +16,7 @@ import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from . import aside as asides
 from . import files, journal, records
 from .api import RECORD_LIMIT, Loaded, SetAside, StoredRecord
 from .store import Key, Known, Put
@@ -69,6 +70,14 @@ class RecoveryDirectory:
             if why:  # the end of an append that a crash cut off, as a rule; but who knows
                 log.error("event=journal_unreadable journal=%s why=%r", path.name, why)
                 aside.append(SetAside("journal", path.name, why, str(self.path / "set-aside" / f"journal~{path.name}~{self.number}")))
+        parent = self.path / "set-aside"
+        names = sorted(entry.name for entry in parent.iterdir())
+        few = [name for name in names if not any(item.where == f"{parent}/{name}" for item in aside)][: asides.READ_LIMIT]
+        contents: dict[str, bytes | None] = {}
+        for name in few:
+            with contextlib.suppress(OSError):  # a name is enough
+                contents[name] = files.read(parent / name, RECORD_LIMIT)
+        aside += asides.found(names, str(parent), contents, aside)
         inside = sorted(found.values(), key=lambda record: (record.order, record.kind, record.id))
         self.known = Known(
             {(record.kind, record.id): record.order for record in inside}, max((record.order for record in inside), default=0)
@@ -76,7 +85,7 @@ class RecoveryDirectory:
         return Loaded(tuple(StoredRecord(record.kind, record.id, record.record) for record in inside), tuple(aside))
 
     def _put_aside(self, kind: str, name: str, path: Path, why: str) -> SetAside:
-        target = self.path / "set-aside" / f"{kind}~{name}~{self.number}"
+        target = self.path / "set-aside" / asides.name(kind, name, self.number)
         try:
             path.rename(target)
             files.sync_directory(target.parent)
@@ -220,6 +229,8 @@ def read_records(path: Path) -> tuple[dict[Key, records.Decoded], list[tuple[str
                 continue  # a replacement that was not completed
             try:
                 record = records.decode(files.read(entry, RECORD_LIMIT) or b"", directory.name, entry.name)
+            except IsADirectoryError:
+                unreadable.append((directory.name, entry.name, "a directory"))
             except records.Unreadable as error:
                 unreadable.append((directory.name, entry.name, str(error)))
             else:

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 
 from ..core.effects import Write
 from ..core.values import Epoch
+from . import aside as asides
 from . import epoch as marks
 from . import lease, records
 from .api import Engine, Interrupted, Listener, Loaded, MasterAddress, NotLeader, SetAside, StoredRecord, StoreUnavailable
@@ -153,9 +154,10 @@ class MemoryEngine(Engine):
             try:
                 found.append(records.decode(raw, kind, name))
             except records.Unreadable as error:
-                where = f"{kind}~{name}~{self._epoch.number if self._epoch else 0}"
+                where = asides.name(kind, name, self._epoch.number if self._epoch else 0)
                 self.ensemble.set_aside[where] = self.ensemble.records.pop((kind, name))
-                aside.append(SetAside(kind, records.id_of(name), str(error), where))
+                aside.append(SetAside(kind, records.id_of(name), str(error), f"memory/{where}"))
+        aside += asides.found(self.ensemble.set_aside, "memory", self.ensemble.set_aside, aside)
         found.sort(key=lambda record: (record.order, record.kind, record.id))
         self._known = Known(
             {(record.kind, record.id): record.order for record in found}, max((record.order for record in found), default=0)

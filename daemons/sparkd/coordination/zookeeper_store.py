@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 from ..core.effects import Write
 from ..core.values import Epoch
 from ..settings import RecoverySettings
+from . import aside as asides
 from . import layout, records
 from .api import Engine, Interrupted, Loaded, Misconfigured, NotLeader, SetAside, StoredRecord, StoreUnavailable
 from .bridge import BadVersion, Bridge, BridgeError, Denied, NodeExists, NoNode, NotConnected, Op, OpError, Unanswered
@@ -178,6 +179,10 @@ class TransactionStore(Engine):
                     found.append(records.decode(raw, kind, name))
                 except records.Unreadable as error:
                     aside.append(await self._put_aside(term, kind, name, raw, str(error)))
+        names = sorted(await bridge.children(place.set_aside))
+        few = [name for name in names if not any(item.where.endswith(f"/{name}") for item in aside)][: asides.READ_LIMIT]
+        contents = dict(zip(few, await bridge.read([f"{place.set_aside}/{name}" for name in few]), strict=True))
+        aside += asides.found(names, place.set_aside, contents, aside)
         found.sort(key=lambda record: (record.order, record.kind, record.id))
         term.known = Known({(record.kind, record.id): record.order for record in found}, max((record.order for record in found), default=0))
         return Loaded(tuple(StoredRecord(record.kind, record.id, record.record) for record in found), tuple(aside))
@@ -209,7 +214,7 @@ class TransactionStore(Engine):
     async def _put_aside(self, term: Term, kind: str, name: str, raw: bytes, why: str) -> SetAside:
         """Move an unreadable record out of the way, or leave it where it is when that cannot be done; it is never deleted."""
         path, latch = f"{self.place.kind(kind)}/{name}", self._latch
-        where = f"{self.place.set_aside}/{kind}~{name}~{term.epoch.number}"
+        where = f"{self.place.set_aside}/{asides.name(kind, name, term.epoch.number)}"
         if len(raw) + 2 * len(where) + OP_OVERHEAD > TRANSACTION_LIMIT:
             where = path
         else:

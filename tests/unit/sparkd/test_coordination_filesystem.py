@@ -169,6 +169,25 @@ def test_a_damaged_journal_is_kept_and_reported(tmp_path: Path) -> None:
     run(steps)
 
 
+def test_a_directory_in_a_records_place_harms_no_other(tmp_path: Path) -> None:
+    async def steps() -> None:
+        a = await lead(tmp_path)
+        await a.store("r1", ("driver", "d", {"n": 1}))
+        await a.engine.close()
+        (tmp_path / "records" / "driver" / "odd" / "inside").mkdir(parents=True)
+        b = await join(tmp_path, "b")
+        await b.hears("elected")
+        loaded = await b.engine.load()
+        assert contents(loaded) == [("driver", "d", {"n": 1})]
+        [aside] = loaded.set_aside
+        assert (aside.id, aside.why) == ("odd", "a directory")
+        assert (Path(aside.where) / "inside").is_dir()
+        assert (await b.engine.load()).set_aside[0].where == aside.where
+        await b.engine.close()
+
+    run(steps)
+
+
 def test_a_raised_counter_deposes_even_with_the_lock(tmp_path: Path) -> None:
     """As on a file system whose locks do not hold: the other one raised the counter, so this one changes nothing more, and says why."""
 

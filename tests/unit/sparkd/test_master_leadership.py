@@ -11,6 +11,7 @@ from master_world import TRUE, World, alive, engine_of, run, settings, until
 
 from sparkd import master as master_module
 from sparkd import pipeline
+from sparkd.coordination import records
 from sparkd.coordination.api import Interrupted, Loaded, Misconfigured, StoreUnavailable
 from sparkd.coordination.memory import MemoryEngine
 from sparkd.core.effects import Write
@@ -397,11 +398,17 @@ def test_set_aside_records_are_told(caplog: pytest.LogCaptureFixture) -> None:
         await first.stop()
         key = next(key for key in world.ensemble.records if key[1] == damaged.id)
         world.ensemble.records[key] = world.ensemble.records[key][:-20]
-        second = await world.leading()
-        assert [item.id for item in second.set_aside()] == [damaged.id] and list(states(second)) == [kept.id]
+        odd = records.encode("driver", "driver-odd", 99, {"id": "driver-odd", "state": "HIBERNATING"})  # sound, and of no version known
+        world.ensemble.records["driver", "driver-odd"] = odd
+        for _ in range(2):
+            second = await world.leading()
+            assert {item.id for item in second.set_aside()} == {damaged.id, "driver-odd"} and list(states(second)) == [kept.id]
+            await second.stop()
+        assert world.ensemble.records["driver", "driver-odd"] == odd
 
     run(test)
-    assert "event=set_aside" in caplog.text
+    assert caplog.text.count("event=set_aside") == 4
+    assert "left where it is" in caplog.text
 
 
 def test_what_has_to_be_configured_otherwise_ends_with_2(caplog: pytest.LogCaptureFixture) -> None:
