@@ -4,7 +4,7 @@
 
 For the unit's ExecStopPost. The record (coordination/latchrecord.py) is the dead process's own; nothing is deleted unless that very process
 is dead (pid, start time, boot) and the node is still its session's. Bounded: 3 s. Exits with 0 but for usage: the unit has ended already.
-Imports kazoo and little else: this runs within a failover.
+Imports little, and not kazoo: this runs within a failover.
 """
 
 from __future__ import annotations
@@ -15,13 +15,17 @@ import time
 from pathlib import Path
 from typing import NoReturn
 
-from .coordination import latchrecord
+from .coordination import brief, latchrecord
 
 LIMIT_S = 3.0
 #: How long a process that its supervisor calls dead may still be listed.
 GRACE_S = 0.5
 #: The session that the fence itself opens, in s; the server may make it longer.
 SESSION_S = 4.0
+#: Seconds that a server has to give a session, at first; and to answer within one.
+FIRST_WAIT_S, ANSWER_S = 0.5, 1.0
+#: As the masters call themselves (coordination/impatient.py).
+USER = "sparkd"
 USAGE = "usage: python -m sparkd.fence RECORD [--secret-file FILE]"
 
 
@@ -56,41 +60,32 @@ def _dead(record: latchrecord.LatchRecord, grace_s: float) -> bool:
 
 
 def _delete(record: latchrecord.LatchRecord, secret: str, end: float) -> tuple[str, str]:
-    from kazoo.exceptions import BadVersionError, ConnectionLoss, NoAuthError, NoNodeError, SessionExpiredError
-
-    from .coordination.impatient import Client
-
-    client = Client(record.zookeeper, SESSION_S, secret)
-    connected = client.start()
-    problem = "ZooKeeper does not answer"
-    while time.monotonic() < end:
-        if not connected.wait(end - time.monotonic()):
-            break
+    """Ask one server after the other, each a little more patiently than the one before."""
+    order, wait_s = brief.servers(record.zookeeper), FIRST_WAIT_S
+    problem, number, asked = "ZooKeeper does not answer", 0, False
+    while (now := time.monotonic()) < end:
+        host, port = order[number % len(order)]
+        number += 1
         try:
-            # One at a time, each within its time: kazoo queues calls while not connected, so a lost one is asked again from the start.
-            left = min(1.0, max(0.05, end - time.monotonic()))
-            stat = client.kazoo.exists_async(record.latch).get(timeout=left)
-            if stat is None or _signed(stat.ephemeralOwner) != _signed(record.session):
-                return _end(client, "already gone", record.latch)
-            client.kazoo.delete_async(record.latch, version=-1).get(timeout=left)
-            return _end(client, "fenced", record.latch)
-        except NoNodeError:
-            return _end(client, "already gone", record.latch)
-        except NoAuthError:
-            return _end(client, "denied", "the secret does not fit that of the latch's directory")
-        except (BadVersionError, ConnectionLoss, SessionExpiredError, client.kazoo.handler.timeout_exception) as error:
-            problem = type(error).__name__
-            client.connection.drop()
-            time.sleep(0.02)
-    return _end(client, "given up", problem)
-
-
-def _end(client: object, result: str, detail: str) -> tuple[str, str]:
-    """Return the outcome; the session ends in the background, or by itself when this process is gone first."""
-    import threading
-
-    threading.Thread(target=client.stop, daemon=True).start()  # type: ignore[attr-defined]
-    return result, detail
+            session = brief.Session(host, port, SESSION_S, secret, USER, min(end, now + wait_s))
+        except brief.Lost as error:
+            problem, wait_s = str(error), wait_s * 1.25
+            time.sleep(0.005 if number % len(order) else 0.05)
+            continue
+        try:
+            # A server that has given a session but does not answer is left soon; what it may still do of this is what is wanted.
+            session.until(min(end, time.monotonic() + ANSWER_S))
+            if session.owner(record.latch) != _signed(record.session):
+                return "fenced" if asked else "already gone", record.latch
+            asked = True  # whatever becomes of the answer
+            return "fenced" if session.delete(record.latch) else "already gone", record.latch
+        except brief.Denied:
+            return "denied", "the secret does not fit that of the latch's directory"
+        except brief.Lost as error:
+            problem = str(error)
+        finally:
+            session.close()
+    return "given up", problem
 
 
 def _signed(number: int) -> int:
@@ -120,7 +115,7 @@ def main(arguments: list[str]) -> int:
 
 
 def entry() -> NoReturn:
-    """Run, and end at once: kazoo's threads may wait for a server that does not answer."""
+    """Run, and end at once: taking the interpreter down takes time too."""
     code = main(sys.argv[1:])
     sys.stdout.flush()
     sys.stderr.flush()
