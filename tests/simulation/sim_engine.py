@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from sim_world import Process, World
 
-from sparkd.coordination import records
+from sparkd.coordination import lease, records
 from sparkd.coordination.api import Interrupted, Loaded, NotLeader, StoreUnavailable
 from sparkd.coordination.memory import MemoryEngine, MemoryEnsemble, _Latch
 from sparkd.coordination.store import Put
@@ -44,7 +44,7 @@ class SimEngine(MemoryEngine):
 
     def last_renewal(self) -> float:
         """When the renewal was sent that its lease counts from."""
-        return self._lease.until - 0.75 * self.there.session_s
+        return self._lease.until - lease.LEASE_SHARE * self.there.session_s
 
     def _still(self, epoch: Epoch, whatever_the_lease: bool = False) -> None:
         if self._epoch is not epoch:

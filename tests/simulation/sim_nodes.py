@@ -30,8 +30,8 @@ from sparkd.rpc.messages import Message
 from sparkd.settings import MasterSettings, WebSettings, WorkerSettings
 from sparkd.worker import Worker
 
-WORKER_TIMEOUT_S = 12.0
-HEARTBEAT_S = 3.0
+WORKER_TIMEOUT_S = 6.0
+HEARTBEAT_S = 1.5
 SECRET = b"secret of the simulation"
 Start = tuple[ProcessRef, int]  # a process and its run
 KIND: dict[str, Literal["driver", "executor"]] = {"d": "driver", "e": "executor"}
@@ -223,7 +223,7 @@ class MasterNode:
         def expire() -> None:
             if not ensemble.quorum:
                 world.after(1.0 + world.lag(2.0), expire)
-            elif still() and engine.latch is not None and (not leads or engine.last_renewal() <= began):
+            elif still() and engine.latch is not None and engine.last_renewal() <= began:
                 self.sim.counts["expired"] += 1
                 ensemble.expire(engine)
 

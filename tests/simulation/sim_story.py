@@ -10,7 +10,7 @@ from typing import Any
 from unittest import mock
 
 from sim_checks import Checks, Request
-from sim_nodes import MasterNode, Sim, clean
+from sim_nodes import WORKER_TIMEOUT_S, MasterNode, Sim, clean
 
 from sparkd.core.effects import Answer
 from sparkd.core.values import DriverDescription
@@ -106,7 +106,7 @@ class Story:
             (3, "stop", lambda: self._down(master, master.stop)),
             (5, "pause", lambda: master.pause(some)),
             (4, "cut", lambda: master.cut(some)),
-            (2, "quorum", lambda: self._for(some, "quorum", False, True)),
+            (3, "quorum", lambda: self._for(some * 1.5, "quorum", False, True)),
             (1, "refuse", lambda: self._for(some / 3, "refuse", "disk full", "")),
             (2, "latch", lambda: self._delete_latch(master)),
             (4, "kill worker", lambda: self._down(host, host.kill)),
@@ -123,10 +123,11 @@ class Story:
 
     def _down(self, node: Any, how: Callable[[], None]) -> None:
         how()
-        self.world.after(0.3 + 8 * self.random.random() ** 2, node.start)
-        if self.random.random() < 0.15:  # a worker may stay away for longer than its timeout
-            return
-        self.world.after(20, node.start)
+        away = 0.3 + 6 * self.random.random() ** 2
+        if self.random.random() < 0.25:
+            away += WORKER_TIMEOUT_S
+        for late in (0.0, 3.0):  # who was only about to stop is started the second time
+            self.world.after(away + late, node.start)
 
     def _for(self, seconds: float, name: str, value: object, after: object) -> None:
         ensemble = self.sim.ensemble
