@@ -3,8 +3,6 @@
 As it comes, kazoo (2.10, 2.11) waits the whole session timeout for a TCP connection, a session's third for the handshake, and takes servers
 in random order, the silent one again and again. Here: short waits that grow while nobody answers, servers that failed come last, the
 negotiated session timeout is known, and a connection can be dropped from outside, so that the same session goes on at another server.
-
-Imports little: `sparkd.fence` uses it too.
 """
 
 from __future__ import annotations

@@ -238,6 +238,9 @@ def main() -> int:
     rows = define(bench)
     with tempfile.TemporaryDirectory(prefix="spark-ha-bench-") as directory:
         scratch = Path(directory)
+        # Compiled, as the role installs it: without this, each start and each fence may compile all that it imports.
+        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+        os.environ["PYTHONPYCACHEPREFIX"] = str(scratch / "bytecode")
         if not given.no_apache:
             run_apache(bench, rows, scratch)
         run_sparkd(bench, rows, scratch)
