@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import json
 import logging
 import resource
@@ -83,8 +84,10 @@ class Master:
         try:
             self._control = await serve(settings.host, settings.port, settings.cluster_secret, self._sessions.serve)
         except OSError as error:
-            why = f"Cannot listen on {settings.host}:{settings.port} for workers: {error.strerror}; is another master running? "
-            raise OSError(error.errno, why + "Choose another port with SPARK_MASTER_PORT (--port)") from error
+            taken = error.errno == errno.EADDRINUSE
+            fix = "is another master running? Choose another port with SPARK_MASTER_PORT (--port)"
+            fix = fix if taken else "name an address of this host with SPARK_MASTER_HOST (--host)"
+            raise OSError(error.errno, f"Cannot listen on {settings.host}:{settings.port} for workers: {error.strerror}; {fix}") from error
         try:
             from .http.server import start_master  # here: 0.2 s and 20 MB that tests of everything else need not pay
 

@@ -17,19 +17,22 @@ LIMIT = 4096
 class Counter:
     """Files `lock`, `cluster` and `epoch` of a directory."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, key: str = "spark.sparkd.stateDir") -> None:
+        """key: what names the directory, for messages."""
+        self.key = key
         self.directory = directory
         self.lock = files.Lock(directory / "lock")
         self._lost = ""
 
     def prepare(self) -> None:
-        """Make the directory. Raises Misconfigured, which names it."""
+        """Make the directory. Raises Misconfigured, which names it and its key."""
+        fix = f"name another directory with {self.key}, or let this user write there"
         try:
             self.directory.mkdir(mode=0o750, parents=True, exist_ok=True)
         except OSError as error:
-            raise Misconfigured(f"{self.directory} cannot be made: {error.strerror}") from None
+            raise Misconfigured(f"{self.directory} cannot be made: {error.strerror}; {fix}") from None
         if not os.access(self.directory, os.R_OK | os.W_OK | os.X_OK):
-            raise Misconfigured(f"{self.directory} is not this user's to write in")
+            raise Misconfigured(f"{self.directory} is not this user's to write in; {fix}")
 
     def mark(self) -> marks.ClusterMark | None:
         """Return the cluster mark. Raises Misconfigured, OSError."""

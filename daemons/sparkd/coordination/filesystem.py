@@ -58,7 +58,7 @@ class FilesystemEngine(Engine):
             )
         self.path: Path = settings.directory
         self.clock = clock
-        self.counter = Counter(self.path)
+        self.counter = Counter(self.path, "spark.deploy.recoveryDirectory")
         self._me = MasterAddress("", 0)
         self._listener: Listener | None = None
         self._worker: files.Worker | None = None

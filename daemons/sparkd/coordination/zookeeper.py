@@ -470,7 +470,7 @@ class ZookeeperEngine(TransactionStore):
                 if found:
                     raise Misconfigured(
                         f"spark.deploy.zookeeper.dir={self.settings.zookeeper_dir} holds state of Apache's Masters: {place.base}/{name} "
-                        f"has  {len(found)} entries ({', '.join(sorted(found)[:3])}). Stop Apache's Masters and give sparkd a directory of "
+                        f"has {len(found)} entries ({', '.join(sorted(found)[:3])}). Stop Apache's Masters and give sparkd a directory of "
                         "its own, or remove that state once it is not needed any more"
                     )
         for path in (place.election, place.records, place.set_aside, place.commit, *map(place.kind, layout.KINDS)):

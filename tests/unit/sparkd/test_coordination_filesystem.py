@@ -92,7 +92,9 @@ def test_a_path_that_is_a_file_is_named(tmp_path: Path) -> None:
 
     async def steps() -> None:
         a = await join(tmp_path / "file", "a")
-        assert str(tmp_path / "file") in str(await a.hears("misconfigured"))
+        said = str(await a.hears("misconfigured"))
+        assert str(tmp_path / "file") in said
+        assert "spark.deploy.recoveryDirectory" in said
         await a.engine.close()
 
     run(steps)

@@ -440,6 +440,16 @@ def test_a_taken_port_ends_with_1_and_says_how_to_choose_another(caplog: pytest.
     assert "SPARK_MASTER_PORT" in caplog.text
 
 
+def test_an_address_of_another_host_is_told_as_that(caplog: pytest.LogCaptureFixture) -> None:
+    async def test() -> None:
+        foreign = MasterSettings("192.0.2.1", 0, web=WebSettings("127.0.0.1", 0), rest=RestSettings(enabled=False), cluster_secret=b"x")
+        assert await run_master(foreign, MemoryEngine()) == 1  # RFC 5737: an address that nobody has
+
+    asyncio.run(test())
+    assert "SPARK_MASTER_HOST" in caplog.text
+    assert "another master" not in caplog.text
+
+
 @pytest.mark.parametrize("error", [StoreUnavailable("access denied"), Interrupted("suspended"), KeyError("a defect")])
 def test_a_store_that_cannot_be_read_is_read_again(error: Exception) -> None:
     class Failing(MemoryEngine):
