@@ -35,17 +35,19 @@ def _description(chosen: Any, words: Sequence[str]) -> dict[str, object]:
     if kind == "command" and not words:
         raise Usage("nothing to run: give a command after --, or --jar and --class, or --py (see sparkd submit --help)")
     name = chosen.name or (chosen.class_name if chosen.jar else Path(resource or words[0]).name)
+    properties = dict(_pair("--conf", item) for item in chosen.conf)
     described: dict[str, object] = {
         "kind": kind,
         "name": name,
         "environment": dict(_pair("--env", item, os.environ) for item in chosen.env),
-        "properties": dict(_pair("--conf", item) for item in chosen.conf),
+        "properties": properties,
         "cores": chosen.cores,
         "memory_mb": _memory(chosen.memory),
         "supervise": chosen.supervise,
     }
     if kind == "command":
         return {**described, "argv": list(words)}
+    described["properties"] = {"spark.app.name": name, **properties}  # as spark-submit's --name
     return {**described, "resource": resource, "main_class": chosen.class_name, "arguments": list(words)}
 
 

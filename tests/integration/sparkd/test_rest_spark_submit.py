@@ -26,13 +26,15 @@ from sparkd.core.states import MasterStatus
 from sparkd.http.server import Running, start_master
 from sparkd.up import LocalCluster
 
-#: What spark-submit never loads; leaves most of the jars.
-NOT_NEEDED = re.compile(r"jars/(connect-repl/|hive|rocksdbjni|spark-(sql_|mllib|connect)|kubernetes|breeze|icu4j|derby|orc|parquet|spire)")
+#: What spark-submit and a SparkContext never load; leaves most of the jars.
+NOT_NEEDED = re.compile(
+    r"jars/(connect-repl/|hive|rocksdbjni|spark-(sql_|mllib|connect)|kubernetes|breeze|icu4j|derby|orc|parquet|spire)|python/(docs|test_|.*/tests/)"
+)
 
 
 @pytest.fixture(scope="module")
 def spark_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A distribution as far as spark-submit needs it: SPARK_HOME, or of the cache of downloads."""
+    """A distribution as far as spark-submit and PySpark without SQL need it: SPARK_HOME, or of the cache of downloads."""
     if not os.environ.get("JAVA_HOME") and not shutil.which("java"):
         missing("no java: install a JRE or set JAVA_HOME")
     given = os.environ.get("SPARK_HOME")
@@ -44,7 +46,7 @@ def spark_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         missing("no Spark: deploy once (the cache then has it) or set SPARK_HOME")
     home = tmp_path_factory.mktemp("spark")
     with tarfile.open(archives[-1]) as tar:
-        wanted = [item for item in tar if item.name.startswith(("bin/", "jars/", "RELEASE")) and not NOT_NEEDED.match(item.name)]
+        wanted = [item for item in tar if item.name.startswith(("bin/", "jars/", "python/", "RELEASE")) and not NOT_NEEDED.match(item.name)]
         tar.extractall(home, members=wanted, filter="data")
     return home
 
@@ -175,3 +177,30 @@ def test_real_daemons_run_it(spark_home: Path, tmp_path: Path) -> None:
         row = cluster.wait_driver(driver_id, "FINISHED", "FAILED", "ERROR", timeout_s=120)
         assert (row["state"], row["exit_code"], row["attempt"]) == ("FINISHED", 0, 1)
         assert len(cluster.client().drivers()) == 1
+
+
+PROGRAM = """\
+import sys
+from pyspark import SparkConf, SparkContext
+
+context = SparkContext(conf=SparkConf().setMaster("local[1]").set("spark.ui.enabled", "false"))
+total = context.parallelize(range(100), 2).sum()
+open(sys.argv[1], "w").write(f"{total} {context.appName} {context.getConf().get('spark.test.given')}")
+context.stop()
+"""
+
+
+def test_a_python_program_runs_as_a_driver(spark_home: Path, tmp_path: Path) -> None:
+    """What spark-submit refuses in cluster mode: `sparkd submit --py`, with a SparkContext of its own in it."""
+    (tmp_path / "program.py").write_text(PROGRAM)
+    out = tmp_path / "out"
+    with LocalCluster(
+        tmp_path / "cluster", masters=1, workers=1, recovery="none", environ=dict(os.environ, SPARK_HOME=str(spark_home))
+    ) as cluster:
+        masters = ",".join(f"{host}:{port}" for host, port in cluster.rest)
+        flags = ["--py", str(tmp_path / "program.py"), "--name", "a sum", "--conf", "spark.test.given=here", "--memory", "512m"]
+        command = [sys.executable, "-m", "sparkd.cli", "submit", "--wait", "--masters", masters, *flags, "--", str(out)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=170, check=False)
+        stderr = "".join(path.read_text() for path in cluster.work_dir("worker-1").glob("driver-*/stderr"))
+        assert done.returncode == 0, (done.stderr, stderr[-3000:])
+    assert out.read_text() == "4950 a sum here"

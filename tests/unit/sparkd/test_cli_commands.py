@@ -54,6 +54,7 @@ def test_jars_and_programs(capsys: Captured, tmp_path: Path, monkeypatch: pytest
         ("--year", "2024"),
     )
     assert (jar.kind, jar.resource, jar.main_class, jar.name) == ("jvm", "hdfs:///a.jar", "org.example.Main", "org.example.Main")
+    assert (program.properties["spark.app.name"], jar.properties["spark.app.name"]) == ("job.py", "org.example.Main")
     first = json.loads(capsys.readouterr().out.split("}")[0] + "}")
     assert set(first) == {"id", "request_id"}
 
