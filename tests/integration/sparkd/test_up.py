@@ -216,6 +216,30 @@ def test_a_stopped_worker_ends_its_processes_and_supervised_ones_go_elsewhere(cl
     assert not row["worker_address"].endswith(f":{where}")
 
 
+def test_a_worker_that_was_paused_goes_on_or_ends_what_was_given_to_others(cluster: LocalCluster, traces: Traces) -> None:
+    """Below worker.timeout nothing changes; beyond it supervised work runs elsewhere, and the woken worker ends its own attempt of it."""
+    again = run_long(cluster, traces, "again", supervise=True)
+    others = [run_long(cluster, traces, name) for name in ("a", "b")]  # one on each worker
+    rows = {row["id"]: row["worker_address"].split(":")[1] for row in cluster.client().drivers() if row["state"] == "RUNNING"}
+    [once] = [driver for driver in others if rows[driver] == rows[again]]
+    worker = next(one.name for one in cluster.ports.workers if str(one.port) == rows[again])
+    cluster.pause(worker)
+    time.sleep(2)
+    cluster.resume(worker)
+    assert [cluster.wait_driver(driver, "RUNNING")["attempt"] for driver in (again, once)] == [1, 1]
+    cluster.pause(worker)
+    until(lambda: len(traces.pids("again")) == 2, 40, "it is not started elsewhere")
+    assert cluster.client().driver(once)["state"] == "UNKNOWN"
+    cluster.resume(worker)
+    cluster.wait_alive(30)
+    first, second = traces.pids("again")
+    until(lambda: not lives(first), 20, "the old attempt is not ended")
+    assert lives(second)
+    assert cluster.wait_driver(again, "RUNNING")["attempt"] == 2
+    assert cluster.wait_driver(once, "RUNNING")["attempt"] == 1
+    assert sorted(traces.starts()) == ["a", "again", "again", "b"]
+
+
 def test_leader_and_worker_die_together_and_the_rest_does_not_wait(cluster: LocalCluster, traces: Traces) -> None:
     leader = cluster.leader()
     cluster.kill("worker-1", restart=False)
