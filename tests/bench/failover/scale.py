@@ -160,8 +160,16 @@ def fill(cluster: LocalCluster, players: Players, say: Callable[[str], None]) ->
     began = time.monotonic()
     submit_all(rest, [submission(number, CORES, 1024) for number in range(RUNNING)])
     players.wait(lambda said: said["running"] == RUNNING and said["unacknowledged"] == 0)
-    submit_all(rest, [submission(number, 1 + number % 16, 512 * (1 + number % 31)) for number in range(QUEUED)])
+    top_up(cluster)
     say(f"  {WORKERS} workers, {RUNNING} drivers placed, {QUEUED} queued in {time.monotonic() - began:.1f} s")
+
+
+def top_up(cluster: LocalCluster) -> None:
+    """Submit until 5,000 wait: those of an earlier run have taken the places of others."""
+    leader = cluster.wait_alive(60, workers=0)
+    master = next(one for one in cluster.ports.masters if one.name == leader)
+    lacking = QUEUED - int(figures(cluster, master).get("sparkd_drivers_waiting", 0))
+    submit_all(master.rest, [submission(number, 1 + number % 16, 512 * (1 + number % 31)) for number in range(lacking)])
 
 
 def failover(cluster: LocalCluster, players: Players, churn: int = 1_500) -> Found:
@@ -209,6 +217,7 @@ def measure(scratch: Path, runs: int, say: Callable[[str], None]) -> list[Found]
     with LocalCluster(scratch / "sparkd-scale", masters=2, workers=0, zookeeper=3) as cluster, Players(cluster, WORKERS) as players:
         fill(cluster, players, say)
         for _ in range(runs):
+            top_up(cluster)
             found.append(failover(cluster, players))
             one = found[-1]
             say(
