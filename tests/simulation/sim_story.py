@@ -17,10 +17,10 @@ from sparkd.core.values import DriverDescription
 from sparkd.http.faces import NotAlive, NotDurable
 from sparkd.worker import Worker
 
-TROUBLE_S = 25.0
+TROUBLE_S = 21.0
 REST_S = 240.0
 TROUBLES_PER_S = 1.0
-SUBMISSIONS = 16
+SUBMISSIONS = 14
 PATIENCE_S = 6.0  # a client's, for one answer
 
 

@@ -84,6 +84,8 @@ class Process:
         self.world, self.name = world, name
         self.loop = VirtualLoop(self)
         self.loop.set_exception_handler(self._complain)
+        self.loop.set_task_factory(self._task)
+        self.tasks: list[asyncio.Task[Any]] = []
         self.dead = False
         self.paused_until = 0.0
         self.ends: list[End] = []
@@ -98,6 +100,13 @@ class Process:
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         return self.loop.create_task(work)
+
+    def _task(self, loop: asyncio.AbstractEventLoop, work: Any, context: Any = None) -> asyncio.Task[Any]:
+        task = asyncio.Task(work, loop=loop, context=context)
+        self.tasks.append(task)
+        if len(self.tasks) > 200:
+            self.tasks = [task for task in self.tasks if not task.done()]
+        return task
 
     def inside(self, function: Callable[[], Any]) -> Any:
         """Call something that needs the running loop."""
@@ -120,10 +129,10 @@ class Process:
         """After the simulation: end its tasks quietly."""
         self.dead = True
         for _ in range(50):
-            tasks = asyncio.all_tasks(self.loop)
-            if not tasks:
+            self.tasks = [task for task in self.tasks if not task.done()]
+            if not self.tasks:
                 break
-            for task in tasks:
+            for task in self.tasks:
                 task.cancel()
             self.loop.step()
         self.loop.close()
