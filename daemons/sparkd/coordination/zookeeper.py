@@ -185,6 +185,10 @@ class ZookeeperEngine(TransactionStore):
             self._depose("the latch was deleted")
             self._wake.set()
 
+    def _place_gone(self) -> None:
+        self._prepared = 0
+        self._wake.set()
+
     def _renewed(self, latch: str, sent: float) -> None:
         """A quorum write that was sent at `sent` found the latch in its place."""
         term = self._term
@@ -272,6 +276,7 @@ class ZookeeperEngine(TransactionStore):
                 delay = self._wait_for_zookeeper()
             except (NoNode, NodeExists, BadVersion, OpError) as error:  # somebody was quicker: look again
                 self._say(f"event=look_again why={type(error).__name__} detail={str(error)!r}")
+                self._prepared = 0  # or somebody removed the directory: what is missing is made again
                 delay = 0.1
             except Denied as error:
                 self._misconfigured(self._wrong_secret(str(error)))

@@ -78,6 +78,10 @@ class TransactionStore(Engine):
         """The latch was deleted: the term is over."""
 
     @abstractmethod
+    def _place_gone(self) -> None:
+        """A node that `_make` made is missing: make what is missing again."""
+
+    @abstractmethod
     def _wrong_secret(self, detail: str) -> Misconfigured:
         """Return what to tell of an access that ZooKeeper denied."""
 
@@ -161,7 +165,14 @@ class TransactionStore(Engine):
             except Denied as error:
                 raise StoreUnavailable(str(self._wrong_secret(str(error)))) from None
             except BridgeError as error:
-                raise StoreUnavailable(f"ZooKeeper: {type(error).__name__} {error}") from None
+                raise self._failed(error) from None
+
+    def _failed(self, error: BridgeError) -> StoreUnavailable:
+        """Return what to raise for an answer that should not be."""
+        if isinstance(error.cause if isinstance(error, OpError) else error, NoNode):
+            self._place_gone()
+            return StoreUnavailable(f"somebody removed a part of {self.place.base} in ZooKeeper; it is made again")
+        return StoreUnavailable(f"ZooKeeper: {type(error).__name__} {error}")
 
     async def _load(self, term: Term) -> Loaded:
         bridge, place = self._zk(), self.place
@@ -279,9 +290,9 @@ class TransactionStore(Engine):
                     continue
                 if isinstance(error.cause, Denied):
                     raise StoreUnavailable(str(self._wrong_secret(str(error.cause)))) from None
-                raise StoreUnavailable(f"ZooKeeper: {error}") from None
+                raise self._failed(error) from None
             except BridgeError as error:
-                raise StoreUnavailable(f"ZooKeeper: {type(error).__name__} {error}") from None
+                raise self._failed(error) from None
             term.commit_version += 1
             self._renewed(latch, sent)
             break
@@ -301,7 +312,7 @@ class TransactionStore(Engine):
                 await asyncio.sleep(0.02)
                 continue
             except BridgeError as error:
-                raise StoreUnavailable(f"ZooKeeper: {type(error).__name__} {error}") from None
+                raise self._failed(error) from None
             term.commit_version = stat.version
             return raw == mark
 
