@@ -38,6 +38,9 @@ NOTHING = Outcome()
 #: Order of records within an outcome, so that every prefix is sound: numbers before what uses them, an application before its executors.
 _ORDER = {"meta": 0, "application": 1, "executor": 2, "driver": 3, "worker": 4}
 
+#: Seconds that a worker gets no work after it could not start some: its disk may be full.
+REST_S = 5.0
+
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
@@ -71,6 +74,7 @@ class Book:
         self.capacity = CapacityIndex()
         self.driver_queue: ShapeQueue[str] = ShapeQueue()
         self.demands: ShapeQueue[tuple[str, int]] = ShapeQueue()
+        self.resting: dict[str, float] = {}  # worker id -> until when (Now.boot_s), the first one first
         self.position = 0  # where spreading drivers goes on
         self.counters: Counter[str] = Counter()
         self.unreadable: list[Unreadable] = []
@@ -221,6 +225,26 @@ class Book:
         worker_id = heapq.heappop(self._watch)[1]
         self._watched.discard(worker_id)
         return worker_id
+
+    def rest(self, worker: Worker, now: Now) -> None:
+        """Give a worker nothing new for REST_S: it could not start what it was given."""
+        worker.resting = True
+        self.resting.pop(worker.id, None)
+        self.resting[worker.id] = now.boot_s + REST_S
+        self.sync_capacity(worker)
+
+    def next_rested(self) -> float | None:
+        """When the next worker has rested enough."""
+        return next(iter(self.resting.values()), None)
+
+    def wake_rested(self, now: Now) -> None:
+        """Try again with workers that have rested enough."""
+        while (until := self.next_rested()) is not None and until <= now.boot_s:
+            worker = self.workers.get(next(iter(self.resting)))
+            self.resting.pop(next(iter(self.resting)))
+            if worker is not None:
+                worker.resting = False
+                self.sync_capacity(worker)
 
     # --- indexes
 

@@ -84,6 +84,7 @@ class Cluster:
 
     def _tick(self, now: Now) -> None:
         workers.check_silent(self._book, now)
+        self._book.wake_rested(now)
         if self._confirm_by is not None and self._confirm_by <= now.boot_s:
             self._confirm_by = None
             applications.unconfirmed(self._book, now)
@@ -102,10 +103,7 @@ class Cluster:
         """Return when a Tick is due (Now.boot_s), None for never. It may be in the past: at once."""
         if self._work_left():
             return self._last_s
-        due = self._book.next_watch()
-        if self._confirm_by is not None and (due is None or self._confirm_by < due):
-            return self._confirm_by
-        return due
+        return min((due for due in (self._book.next_watch(), self._book.next_rested(), self._confirm_by) if due is not None), default=None)
 
     # --- views
 

@@ -20,6 +20,7 @@ from .transitions import DriverEvent
 from .values import DriverDescription, Now, ProcessRef, ProcessReport
 
 #: What a worker may report of a driver. RELAUNCHING: its end was not seen (the host restarted), so its worker cannot go on with it.
+#: SUBMITTED: nothing of it was started, for a reason that is the worker's and not the driver's (a full disk): it goes back into the queue.
 REPORTS = {
     "RUNNING": DriverEvent.STARTED,
     "FINISHED": DriverEvent.FINISHED,
@@ -27,6 +28,7 @@ REPORTS = {
     "KILLED": DriverEvent.KILLED,
     "ERROR": DriverEvent.ERROR,
     "RELAUNCHING": DriverEvent.LOST_SUPERVISED,
+    "SUBMITTED": DriverEvent.NOT_STARTED,
 }
 #: Characters of a request id.
 MAX_REQUEST_ID = 200
@@ -147,6 +149,12 @@ def _current(book: Book, driver: Driver, worker: Worker, told: ProcessReport, ev
             relaunch(book, driver, now, f"worker {worker.id} did not see its end: {told.message}")
             return
         event = DriverEvent.KILLED if driver.kill_requested else DriverEvent.FAILED
+    if event is DriverEvent.NOT_STARTED and not driver.kill_requested:
+        book.rest(worker, now)
+        relaunch(book, driver, now, f"worker {worker.id} could not start it: {told.message}", event)
+        return
+    if event is DriverEvent.NOT_STARTED:
+        event = DriverEvent.NEVER_STARTED
     if event is DriverEvent.STARTED:
         again = driver.confirmed and told.runs > driver.runs
         _take(driver, told)
@@ -190,9 +198,9 @@ def lose(book: Book, driver: Driver, now: Now, cause: str) -> None:
     book.touch("driver", driver.id)
 
 
-def relaunch(book: Book, driver: Driver, now: Now, cause: str) -> None:
+def relaunch(book: Book, driver: Driver, now: Now, cause: str, event: DriverEvent = DriverEvent.LOST_SUPERVISED) -> None:
     """Queue the next attempt."""
-    book.move_driver(driver, DriverEvent.LOST_SUPERVISED, now, f"attempt {driver.attempt}: {cause}")
+    book.move_driver(driver, event, now, f"attempt {driver.attempt}: {cause}")
     book.unassign(driver)
     driver.lost_on = driver.worker_id
     driver.worker_id = driver.worker_address = ""

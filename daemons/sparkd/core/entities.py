@@ -40,6 +40,7 @@ class Worker:
     occupied: dict[ProcessRef, tuple[int, int]] = field(default_factory=dict, metadata=MEMORY)
     cores_used: int = field(default=0, metadata=MEMORY)
     memory_used: int = field(default=0, metadata=MEMORY)
+    resting: bool = field(default=False, metadata=MEMORY)  # it could not start what it was given, and gets nothing for a while
 
     @property
     def id(self) -> str:
@@ -64,7 +65,7 @@ class Worker:
     @property
     def usable(self) -> bool:
         """It takes new work."""
-        return self.connected and self.state is WorkerState.ALIVE
+        return self.connected and self.state is WorkerState.ALIVE and not self.resting
 
     def occupy(self, ref: ProcessRef, cores: int, memory_mb: int) -> None:
         """Note that `ref` runs there; known ones stay as they were."""

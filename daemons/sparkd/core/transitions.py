@@ -41,6 +41,7 @@ class DriverEvent(StrEnum):
     KILL = "kill requested"
     GIVE_UP = "given up by an operator"
     NEVER_STARTED = "killed before its worker had it"
+    NOT_STARTED = "its worker could not start it"
 
 
 class WorkerEvent(StrEnum):
@@ -90,12 +91,14 @@ DRIVER: Mapping[tuple[DriverState, DriverEvent], DriverState] = {
     (_D.RUNNING, _DE.STARTED): _D.RUNNING,
     (_D.RUNNING, _DE.LAUNCHED_AGAIN): _D.RUNNING,
     (_D.RUNNING, _DE.LOST_SUPERVISED): _D.RELAUNCHING,
+    (_D.RUNNING, _DE.NOT_STARTED): _D.RELAUNCHING,
     (_D.RUNNING, _DE.LOST): _D.UNKNOWN,
     (_D.RUNNING, _DE.KILL): _D.RUNNING,
     (_D.RUNNING, _DE.GIVE_UP): _D.KILLED,
     (_D.RUNNING, _DE.NEVER_STARTED): _D.KILLED,
     (_D.UNKNOWN, _DE.STARTED): _D.RUNNING,
     (_D.UNKNOWN, _DE.LAUNCHED_AGAIN): _D.RUNNING,
+    (_D.UNKNOWN, _DE.NOT_STARTED): _D.RELAUNCHING,
     (_D.UNKNOWN, _DE.KILL): _D.UNKNOWN,
     (_D.UNKNOWN, _DE.GIVE_UP): _D.KILLED,
     (_D.UNKNOWN, _DE.NEVER_STARTED): _D.KILLED,

@@ -42,6 +42,16 @@ UNWRITABLE = "cannot write"
 KILL_GRACE_S = 2.0  # more than a keeper's own time to KILL; then the keeper is killed
 
 
+def _failed(ref: ProcessRef) -> str:
+    """State of what cannot be started, whoever tries."""
+    return "ERROR" if ref.kind == "driver" else "FAILED"
+
+
+def _unstarted(ref: ProcessRef) -> str:
+    """State of what this worker cannot start and another one can: a driver goes back into the queue."""
+    return "SUBMITTED" if ref.kind == "driver" else "FAILED"
+
+
 class Ended(Exception):
     """Somebody wants the process ended while something else was under way."""
 
@@ -226,7 +236,7 @@ class Pool:
             except OSError as error:
                 self._unwritable(error)
                 why = f"{UNWRITABLE} {error.filename or self.journal.path}: {error.strerror}; nothing runs here that is not in the journal"
-                await self._finish(held, "ERROR" if held.ref.kind == "driver" else "FAILED", why)
+                await self._finish(held, _unstarted(held.ref), why)
                 return
             self.problem = ""
             self.on_report(held.report)
@@ -249,7 +259,7 @@ class Pool:
             if held.run is not None:
                 held.run.terminate()
                 await held.run.wait()
-            await self._finish(held, "ERROR" if held.ref.kind == "driver" else "FAILED", f"internal error: {type(error).__name__}: {error}")
+            await self._finish(held, _failed(held.ref), f"internal error: {type(error).__name__}: {error}")
 
     async def _live(self, held: Held) -> None:
         """From the first start to the end. An earlier worker may have started the first run."""
@@ -277,7 +287,8 @@ class Pool:
                 return
             except (FetchError, launching.LaunchError) as error:
                 self.counts["fetch_failures" if isinstance(error, FetchError) else "launch_failures"] += 1
-                await self._finish(held, "ERROR" if held.ref.kind == "driver" else "FAILED", str(error))
+                why = str(error)
+                await self._finish(held, _unstarted(held.ref) if why.startswith(UNWRITABLE) else _failed(held.ref), why)
                 return
 
     async def _found(self, held: Held) -> Exit | None:
@@ -334,6 +345,8 @@ class Pool:
             return Over(state, f"{held.stop} ({in_words(exit_)})")
         if exit_.error.startswith(UNWRITABLE) and held.supervise and held.report.runs > 1 and not held.end:
             return Again(RETRY_S, held.wait_s, exit_.error)
+        if exit_.error.startswith(UNWRITABLE) and not held.end:
+            return Over(_unstarted(held.ref), exit_.error)
         return decide(held.ref.kind, held.supervise, held.end, exit_, held.wait_s)
 
     def _note_restart(self, held: Held, next_: Again, exit_: Exit) -> None:

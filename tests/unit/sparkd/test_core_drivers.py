@@ -624,3 +624,51 @@ def test_records_that_mean_nothing_are_left_alone() -> None:
     assert set(why) == {("driver", "bad"), ("driver", "other"), ("tree", "x"), ("meta", "forgotten-x")}
     assert "missing" in why["driver", "bad"] and "not of 'other'" in why["driver", "other"]
     assert list(made.cluster.drivers) == [good] and made.store == before
+
+
+def refuses(made: World, worker_id: str, driver_id: str) -> None:
+    """A worker says that it cannot start what it was given: its disk is full."""
+    ref = made.driver(driver_id).ref
+    made.workers[worker_id].inbox.clear()
+    made.handle(events.ProcessChanged(worker_id, ProcessReport(ref, "SUBMITTED", 1, 512, message="cannot write: No space left on device")))
+
+
+@pytest.mark.parametrize("supervise", [False, True])
+def test_what_a_worker_cannot_start_is_queued_again_and_runs_elsewhere(supervise: bool) -> None:
+    made = world(spread_out_drivers=False)
+    full, other = made.add_worker("w1"), made.add_worker("w2")
+    driver_id = made.submit(asked(supervise=supervise))
+    first = made.driver(driver_id).worker_id
+    refuses(made, first, driver_id)
+    driver = made.driver(driver_id)
+    assert driver.worker_id != first and driver.attempt == 2 and driver.state == "RUNNING"
+    assert made.cluster.workers[first].cores_used == 0
+    made.sync()
+    assert sum(len(worker.running) for worker in (full, other)) == 1
+
+
+def test_a_worker_that_cannot_start_anything_rests_and_is_tried_again() -> None:
+    made = world()
+    made.add_worker("w1")
+    driver_id = made.submit()
+    refuses(made, "w1", driver_id)
+    made.settle()
+    assert made.driver(driver_id).state == "RELAUNCHING" and "No space left" in made.driver(driver_id).message
+    due = made.cluster.next_deadline()
+    assert due is not None and made.time < due <= made.time + 5
+    made.time = due - 0.01
+    made.settle()
+    assert made.driver(driver_id).state == "RELAUNCHING"
+    made.time = due
+    made.settle()
+    made.sync()
+    assert made.driver(driver_id).state == "RUNNING" and made.driver(driver_id).attempt == 2
+
+
+def test_what_cannot_be_started_and_is_to_be_killed_is_killed() -> None:
+    made = world()
+    made.add_worker("w1")
+    driver_id = made.submit()
+    made.kill(driver_id)
+    refuses(made, "w1", driver_id)
+    assert made.driver(driver_id).state == "KILLED"

@@ -267,7 +267,7 @@ def test_nothing_unjournaled_runs_and_a_full_disk_is_told(tmp_path: Path, monkey
             await master.registered()
             monkeypatch.setattr(os, "pwrite", full)
             master.launch(command("touch", str(tmp_path / "ran")))
-            error = await master.report("ERROR")
+            error = await master.report("SUBMITTED")
             assert "No space left on device" in error.message and error.seq == 0
             assert any("no work is taken" in text for text in worker.problems())
             monkeypatch.setattr(os, "pwrite", real)
