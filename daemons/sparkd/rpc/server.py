@@ -41,11 +41,12 @@ class WorkerListener(Protocol):
 class _Session:
     """One connection. worker_id is empty until it has registered in the current term."""
 
-    __slots__ = ("connection", "worker_id")
+    __slots__ = ("address", "connection", "worker_id")
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
         self.worker_id = ""
+        self.address = ("", 0)  # the worker's own, as it registered
 
 
 class WorkerSessions:
@@ -103,12 +104,19 @@ class WorkerSessions:
         if session.worker_id not in ("", worker_id):
             session.connection.send(Refused(f"this connection belongs to {session.worker_id}"))
             return
+        address = (message.worker.host, message.worker.port)
         other = self._registered.get(worker_id)
+        if other is not None and other is not session and other.address != address and not other.connection.closing:
+            # Two of one id would each be told to run what the other one has. A dead connection is found out within control.SILENCE_S.
+            why = f"the worker at {other.address[0]}:{other.address[1]} has the id {worker_id} and is connected: was its directory copied?"
+            log.error("event=worker_refused worker=%s peer=%s why=%s", json.dumps(worker_id), session.connection.peer, json.dumps(why))
+            session.connection.send(Refused(why))
+            return
         if other is not None and other is not session:  # it came back before its old connection was found dead
             log.info("event=worker_reconnected worker=%s peer=%s", json.dumps(worker_id), session.connection.peer)
             self._unregister(other)
             other.connection.close()
-        session.worker_id = worker_id
+        session.worker_id, session.address = worker_id, address
         self._registered[worker_id] = session
         answer = self._listener.register(message)
         if answer is not None:
