@@ -27,7 +27,7 @@ from .clock import boot_s, now
 from .coordination.api import Engine, Interrupted, NotLeader, RecordTooLarge, StoreUnavailable
 from .core.cluster import Cluster
 from .core.effects import Answer, Effect, Outcome, Write
-from .core.events import Event, Tick
+from .core.events import Event, Tick, WorkerHeartbeat
 from .core.transitions import UnexpectedEvent
 from .http.faces import NotAlive, NotDurable
 
@@ -49,6 +49,8 @@ DEFECT_RELOAD_S = 60.0
 EVENTS_KEPT = 4096
 #: Seconds between two Ticks at least: after one that did something, and after one that did not, whatever the core says.
 TICK_S, IDLE_TICK_S = 0.001, 0.05
+#: A Tick that comes so much later than it was due (s) tells of a pause of this process or its host, not of silent workers.
+LATE_S = 2.0
 
 
 class Broken(Exception):
@@ -126,7 +128,7 @@ class Pipeline:
         self._running.set()
         self._patience: asyncio.TimerHandle | None = None
         self._tick: asyncio.TimerHandle | None = None
-        self._tick_at = 0.0
+        self._tick_at = self._tick_due = 0.0
         self._tick_min_s = TICK_S
         self._spoiled = ""
         self._closed = False
@@ -271,15 +273,26 @@ class Pipeline:
                 return  # fires early enough; the deadline is looked at again then
             self._tick.cancel()
         self._tick_at = deadline
-        self._tick = self._loop.call_later(max(deadline - boot_s(), self._tick_min_s), self._on_tick)
+        wait = max(deadline - boot_s(), self._tick_min_s)
+        self._tick_due = boot_s() + wait
+        self._tick = self._loop.call_later(wait, self._on_tick)
 
     def _on_tick(self) -> None:
+        if boot_s() - self._tick_due > LATE_S:
+            self._excuse()
         deadline = self.cluster.next_deadline()
         if deadline is not None and deadline <= boot_s():
             self._tick_min_s = IDLE_TICK_S  # should this one be in vain
             self.post(Tick())  # leaves the timer alone: there is one until here
         self._tick = None
         self._arm()
+
+    def _excuse(self) -> None:
+        """Nobody was heard during a pause of our own: what workers said meanwhile is read next, and counts from now."""
+        log.warning("event=paused for_s=%.1f", boot_s() - self._tick_due)
+        for worker in list(self.cluster.workers.values()):
+            if worker.connected:
+                self.post(WorkerHeartbeat(worker.id))
 
     # Store
 

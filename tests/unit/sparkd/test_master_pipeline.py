@@ -36,6 +36,7 @@ class Core:
         self.outcomes: list[Outcome | Exception] = []
         self.events: list[Event] = []
         self.deadline: float | None = None
+        self.workers: dict[str, Any] = {}
 
     def handle(self, event: Event, now: Now) -> Outcome:
         self.events.append(event)

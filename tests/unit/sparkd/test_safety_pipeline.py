@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
+from types import SimpleNamespace
 
 import pytest
 from test_master_pipeline import Bench, run, settle
 
 from sparkd import pipeline as module
+from sparkd.clock import boot_s
 from sparkd.coordination.api import NotLeader, StoreUnavailable
 from sparkd.core.effects import Outcome
+from sparkd.core.events import Tick, WorkerHeartbeat
 from sparkd.http.faces import NotAlive, NotDurable
 from sparkd.proxy import Passed
 
@@ -71,6 +75,26 @@ def test_an_answer_leaves_nothing_behind() -> None:
         bench.post(Outcome())
         await bench.ask()
         assert bench.line._begun == set() and bench.line._waiting == {}
+
+    run(test)
+
+
+@pytest.mark.parametrize("paused", [False, True])
+def test_silence_during_a_pause_of_its_own_is_no_silence_of_workers(paused: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The deadline at which workers are looked at comes and goes while the process is stopped."""
+    monkeypatch.setattr(module, "LATE_S", 0.1 if paused else 60.0)
+
+    async def test(bench: Bench) -> None:
+        bench.core.workers = {name: SimpleNamespace(id=name, connected=name != "away") for name in ("w1", "away", "w2")}
+        bench.core.outcomes += [Outcome(), Outcome()]  # of the heartbeats
+        bench.core.deadline = boot_s() + 0.02
+        bench.line._arm()
+        time.sleep(0.2)
+        await asyncio.sleep(0.02)
+        heard = [event.worker_id for event in bench.core.events if isinstance(event, WorkerHeartbeat)]
+        assert heard == (["w1", "w2"] if paused else []) and any(isinstance(event, Tick) for event in bench.core.events)
+        assert not paused or isinstance(bench.core.events[2], Tick)
+        bench.core.deadline = None
 
     run(test)
 
