@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import shutil
 from collections import Counter, defaultdict
@@ -17,12 +18,15 @@ from sim_engine import Ensemble, SimEngine
 from sim_world import End, Process, World, connection
 
 from sparkd import pipeline, term, worker_links
+from sparkd import worker as worker_module
 from sparkd.coordination import epoch as marks
 from sparkd.coordination.api import MasterAddress
 from sparkd.core.states import MasterStatus
 from sparkd.core.values import Now, Policy, ProcessRef
 from sparkd.master import Master
 from sparkd.processes import pool
+from sparkd.processes.files import Layout
+from sparkd.processes.journal import Journal
 from sparkd.processes.keeping import NEVER, Order
 from sparkd.processes.supervise import Exit
 from sparkd.rpc.control import ConnectionLost, ControlError
@@ -114,9 +118,22 @@ class Sim:
             stack.enter_context(mock.patch.object(worker_links, "random", world.random))
             stack.enter_context(mock.patch.object(pool, "Run", SimRun))
             stack.enter_context(mock.patch.object(pool, "now_ms", lambda: now().wall_ms))
+            for owner, name in ((Journal, "_write"), (pool, "write_private"), (pool, "write_files"), (worker_module, "save_state")):
+                stack.enter_context(mock.patch.object(owner, name, self._on_disk(getattr(owner, name))))
             stack.enter_context(mock.patch("os.fsync", lambda fd: None))  # a simulated host that fails keeps its disk
             stack.enter_context(mock.patch("os.fdatasync", lambda fd: None))
             yield
+
+    def _on_disk(self, write: Callable[..., Any]) -> Callable[..., Any]:
+        """Have a function that writes below a host's directory fail while that one's disk is full."""
+
+        def written(what: Any, *arguments: Any) -> Any:
+            path = what.path if isinstance(what, Journal) else what.root if isinstance(what, Layout) else what
+            if any(host.full and host.directory in (path, *path.parents) for host in self.hosts):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+            return write(what, *arguments)
+
+        return written
 
     def close(self) -> None:
         """End everything."""
@@ -271,6 +288,7 @@ class Host:
         self.worker: Worker | None = None
         self.directory = sim.directory / name
         self.boot = 0
+        self.full = False
         self.runs: dict[Path, Running] = {}
         self._held: Worker | None = None  # whose files are open
 
@@ -303,7 +321,12 @@ class Host:
 
         async def run() -> None:
             worker._port = 8000
-            await worker._remember()
+            try:
+                await worker._remember()
+            except OSError:  # the real one ends, and its unit starts it again
+                self.kill()
+                world.after(1.0, self.start)
+                return
             await worker._pool.adopt()
             worker._links.name = worker.worker_id()
             worker._links.start()
@@ -393,6 +416,8 @@ class Run:
         self.host = next(host for host in sim.hosts if host.directory in control.parents)
 
     async def start(self, order: Order) -> str:
+        if self.host.full:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.control))
         self.control.mkdir(parents=True)
         running = self.host.runs[self.control] = Running(self.host, self.control)
         _, seconds, *codes = order.argv

@@ -10,7 +10,7 @@ from typing import Any
 from unittest import mock
 
 from sim_checks import Checks, Request
-from sim_nodes import WORKER_TIMEOUT_S, MasterNode, Sim, clean
+from sim_nodes import WORKER_TIMEOUT_S, Host, MasterNode, Sim, clean
 
 from sparkd.core.effects import Answer
 from sparkd.core.values import DriverDescription
@@ -114,6 +114,7 @@ class Story:
             (2, "pause worker", lambda: host.pause(some * 2)),
             (3, "part", lambda: self._part(master.name, host.name, some * 2)),
             (2, "flap", lambda: self._flap(host.name)),
+            (2, "full", lambda: self._full(host, some)),
             (3, "kill driver", self._kill_driver),
         ]
         _, name, act = chance.choices(what, [weight for weight, _, _ in what])[0]
@@ -128,6 +129,10 @@ class Story:
             away += WORKER_TIMEOUT_S
         for late in (0.0, 3.0):  # who was only about to stop is started the second time
             self.world.after(away + late, node.start)
+
+    def _full(self, host: Host, seconds: float) -> None:
+        host.full = True
+        self.world.after(seconds, lambda: setattr(host, "full", False))
 
     def _for(self, seconds: float, name: str, value: object, after: object) -> None:
         ensemble = self.sim.ensemble
@@ -171,6 +176,8 @@ class Story:
         sim.lossy = sim.stops_while_speaking = 0.0
         sim.ensemble.quorum, sim.ensemble.refuse = True, ""
         world.apart.clear()
+        for host in sim.hosts:
+            host.full = False
         for master in sim.masters:
             if master.engine is not None:
                 master.engine.cut, master.engine.lossy = False, 0.0

@@ -18,7 +18,7 @@ DEFAULT = 200
 PARTS = 8  # tests that share the seeds
 MUST_HAPPEN = (
     *("kill", "stop", "pause", "cut", "quorum", "latch", "expired", "stopped_while_speaking"),
-    *("kill worker", "fall", "pause worker", "part", "flap", "kill driver"),
+    *("kill worker", "fall", "pause worker", "part", "flap", "full", "kill driver"),
     *("said_accepted", "said_launch_driver", "said_ack"),
     "starts",
 )
