@@ -184,6 +184,8 @@ class Checks:
         for ref, hosts_of in places.items():
             if len(hosts_of) > 1:
                 fail(f"{ref} ran on {sorted(hosts_of)}")
+        for running in (running for host in self.sim.hosts for running in host.runs.values() if running.state == "runs"):
+            fail(f"{running.ref} still runs on {running.host.name}, and its driver is over")
         ended_well = {running.ref for host in self.sim.hosts for running in host.runs.values() if running.exit.code == 0}
         for driver_id, record in self.drivers.items():
             supervised = record["description"].get("supervise", False)

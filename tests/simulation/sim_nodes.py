@@ -48,7 +48,7 @@ class Sim:
         self.world = World(seed)
         self.directory = directory
         self.lossy = lossy
-        self.stops_while_speaking = 0.004  # share of a leader's commands during which it is stopped
+        self.stops_while_speaking = 0.015  # share of a leader's commands during which it is stopped
         self.ensemble = Ensemble(session_s=4.0, clock=lambda: self.world.time, mark=marks.ClusterMark("simulated"))
         self.policy = Policy(worker_timeout_s=WORKER_TIMEOUT_S, retained_drivers=1000)
         self.masters = [MasterNode(self, f"m{number}") for number in range(masters)]

@@ -19,6 +19,7 @@ from sparkd.worker import Worker
 
 TROUBLE_S = 21.0
 REST_S = 240.0
+LAST_S = 3.0  # in which what is not wanted any more has to end
 TROUBLES_PER_S = 1.0
 SUBMISSIONS = 14
 PATIENCE_S = 6.0  # a client's, for one answer
@@ -87,7 +88,12 @@ class Story:
             world.after(when, self._trouble)
         world.run(self.begun + TROUBLE_S)
         self._heal()
-        world.run(world.time + REST_S, self.checks.settled)
+        end = world.time + REST_S
+        while True:  # what a client gave up may come yet
+            world.run(end, self.checks.settled)
+            world.run(world.time + LAST_S)
+            if world.failures or world.time >= end or self.checks.settled():
+                break
         for node in sim.masters:
             node.check()
         if not world.failures:
