@@ -188,12 +188,12 @@ class Apache:
         return next((master for master in self.masters if master.running and self.status(master) == "ALIVE"), None)
 
     def settle(self, timeout_s: float = START_TIMEOUT_S) -> tuple[Jvm, Jvm]:
-        """Start what has ended; wait for one leader with all workers, and a standby whose latch is there."""
-        for jvm in (*self.masters, *self.workers):
-            if not jvm.running:
-                jvm.start()
+        """Start what has ended, or ends meanwhile; wait for one leader with all workers, and a standby whose latch is there."""
         end = time.monotonic() + timeout_s
         while True:
+            for jvm in (*self.masters, *self.workers):
+                if not jvm.running:
+                    jvm.start()
             statuses = [self.status(master) for master in self.masters]
             if sorted(statuses) == ["ALIVE", "STANDBY"] and len(self.latches()) >= 2:
                 leader = self.masters[statuses.index("ALIVE")]
