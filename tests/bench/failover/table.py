@@ -34,12 +34,17 @@ class Row:
         )
 
     @property
+    def bounded(self) -> bool:
+        """It has a bound, or something went wrong."""
+        return bool(self.failed) or any(bound is not None for bound in (self.median_bound, self.max_bound, self.min_bound))
+
+    @property
     def ratio(self) -> float | None:
         """How many times better sparkd's median is."""
         if not self.apache or not self.sparkd:
             return None
         ours, theirs = statistics.median(self.sparkd), statistics.median(self.apache)
-        if self.min_bound is not None:
+        if self.min_bound is not None or self.unit == "/s":  # more is better
             return ours / theirs if theirs else None
         return theirs / ours if ours else None
 
@@ -72,7 +77,7 @@ def text(rows: list[Row]) -> str:
     ]
     for row in rows:
         ratio = row.ratio
-        verdict = row.failed or ("holds" if row.holds else "MISSED")
+        verdict = row.failed or ("-" if not row.bounded else "holds" if row.holds else "MISSED")
         lines.append(
             f"| {row.name}{f' ({row.note})' if row.note else ''} | {row.unit} | {show(row.apache, row.unit)} "
             f"| {show(row.sparkd, row.unit)} | {f'{ratio:.1f}' if ratio else '-'} | {bound(row)} | {verdict} |"
