@@ -186,7 +186,6 @@ def master_settings(found: Found) -> MasterSettings:
             public_host=found.value("SPARK_PUBLIC_DNS") or host,
             title=found.value("spark.master.ui.title") or "",
             kill_enabled=found.value("spark.ui.killEnabled"),
-            visible_env_prefixes=found.value("spark.master.ui.visibleEnvVarPrefixes") or (),
             decommission_allowed=found.value("spark.master.ui.decommission.allow.mode"),
         ),
         rest=rest,
@@ -194,7 +193,6 @@ def master_settings(found: Found) -> MasterSettings:
         policy=_policy(found),
         cluster_secret=secret,
         cluster_name=found.value("spark.sparkd.clusterName"),
-        log_dir=Path(found.value("SPARK_LOG_DIR")) if found.value("SPARK_LOG_DIR") else None,
         source=found.sources(),
     )
 

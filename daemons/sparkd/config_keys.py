@@ -89,9 +89,7 @@ MASTER = (
         flags=("--webui-port",),
     ),
     Key("spark.master.ui.title", "title of the web UI", roles=M),
-    Key(
-        "spark.master.ui.visibleEnvVarPrefixes", "variables that the environment page shows; the others are hidden", parse=v.words, roles=M
-    ),
+    _idle("spark.master.ui.visibleEnvVarPrefixes", "no page shows any variable of an environment", roles=M),
     Key("spark.master.ui.decommission.allow.mode", "who may POST /workers/kill", "LOCAL", v.Choice(("DENY", "LOCAL", "ALLOW")), M),
     _idle("spark.master.ui.historyServerUrl", "the pages do not link to a history server", roles=M),
     Key("spark.ui.killEnabled", "kill buttons of the web UI", "true", v.boolean, M),
@@ -268,7 +266,7 @@ SECURITY = (
 PROCESSES = (
     Key("SPARK_PUBLIC_DNS", "the host that links of the web UI name", parse=v.host, shown="the daemon's host"),
     Key("SPARK_LOCAL_DIRS", "scratch space; processes inherit it", roles=W),
-    Key("SPARK_LOG_DIR", "where the daemon keeps logs besides the journal", roles=M),
+    _idle("SPARK_LOG_DIR", "the daemons write to stderr: the journal, or whoever started them, keeps that"),
     Key("JAVA_HOME", "the Java of drivers and executors", roles=W, shown="java on PATH"),
     Key("SPARK_HOME", "the Spark of drivers and executors", roles=W, shown="none: commands only"),
     _idle("SPARK_DAEMON_MEMORY", "a heap size; the daemons are Python", "1g"),

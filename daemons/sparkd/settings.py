@@ -52,7 +52,6 @@ class WebSettings:
     public_host: str = ""  # SPARK_PUBLIC_DNS or the daemon's host: what links are made of
     title: str = ""
     kill_enabled: bool = True  # spark.ui.killEnabled
-    visible_env_prefixes: tuple[str, ...] = ()
     decommission_allowed: Literal["DENY", "LOCAL", "ALLOW"] = "LOCAL"
 
 
@@ -68,7 +67,6 @@ class MasterSettings:
     policy: Policy = field(default_factory=Policy)
     cluster_secret: bytes = field(default=b"", repr=False)  # masters and workers prove it to each other; required
     cluster_name: str = "spark"
-    log_dir: Path | None = None
     source: Mapping[str, str] = field(default_factory=dict, repr=False)  # key -> where it came from
 
 

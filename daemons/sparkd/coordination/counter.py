@@ -22,7 +22,6 @@ class Counter:
         self.key = key
         self.directory = directory
         self.lock = files.Lock(directory / "lock")
-        self._lost = ""
 
     def prepare(self) -> None:
         """Make the directory. Raises Misconfigured, which names it and its key."""

@@ -121,12 +121,6 @@ class Book:
         self._transitions.clear()
         return outcome
 
-    def discard_outcome(self) -> None:
-        """Forget what has gathered (recovery changes nothing that is stored)."""
-        self._dirty.clear()
-        self._effects.clear()
-        self._transitions.clear()
-
     def _write(self, kind: str, entity_id: str) -> Write:
         entity: object | None = None
         match kind:
