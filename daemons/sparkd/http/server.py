@@ -13,6 +13,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.typedefs import Handler, Middleware
 
+from ..settings import WebSettings
 from . import api, health, json_pages, metrics, rest, ui
 from .answers import json_answer
 from .auth import Gate
@@ -162,6 +163,12 @@ def _guard(face: MasterFace) -> Middleware:
     return guard
 
 
+async def _add_web(running: Running, app: web.Application, settings: WebSettings, kind: str) -> int:
+    """Serve a daemon's pages; return the port. Raises CannotListen."""
+    variable = f"SPARK_{kind.upper()}_WEBUI_PORT (spark.{kind}.ui.port, --webui-port)"
+    return await running._add(app, settings.host, settings.port, WEB_CONNECTIONS, f"the {kind}'s web UI", variable)
+
+
 async def start_master(face: MasterFace) -> Running:
     """Serve a master's pages and, when enabled, REST. Ports are bound when this returns. Raises CannotListen, with nothing left open."""
     running = Running()
@@ -173,14 +180,7 @@ async def start_master(face: MasterFace) -> Running:
     metrics.add_metrics(app, metrics.MasterCollector(face, requests))
     ui.add_master_routes(app, face)
     try:
-        running.web_port = await running._add(
-            app,
-            settings.web.host,
-            settings.web.port,
-            WEB_CONNECTIONS,
-            "the master's web UI",
-            "SPARK_MASTER_WEBUI_PORT (spark.master.ui.port, --webui-port)",
-        )
+        running.web_port = await _add_web(running, app, settings.web, "master")
         if settings.rest.enabled:
             submissions = web.Application(middlewares=[_outermost("rest", requests), _guard(face)])
             api.add_master_api(submissions, face)
@@ -210,14 +210,7 @@ async def start_worker(face: WorkerFace) -> Running:
     metrics.add_metrics(app, metrics.WorkerCollector(face, requests))
     ui.add_worker_routes(app, face)
     try:
-        running.web_port = await running._add(
-            app,
-            settings.web.host,
-            settings.web.port,
-            WEB_CONNECTIONS,
-            "the worker's web UI",
-            "SPARK_WORKER_WEBUI_PORT (spark.worker.ui.port, --webui-port)",
-        )
+        running.web_port = await _add_web(running, app, settings.web, "worker")
     except BaseException:
         await running.close()
         raise
