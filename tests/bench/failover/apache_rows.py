@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import concurrent.futures
 import signal
-import statistics
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 from apache import NEVER_FITS, Apache, create, driver_state
 from ensemble import Ensemble, Server
-
-Say = Callable[[str], None]
 
 
 def rss_mb(pid: int) -> float:
@@ -122,7 +118,7 @@ def quorum_lost(apache: Apache, ensemble: Ensemble, seconds: float = 30.0) -> tu
     time.sleep(seconds)
     for server in ensemble.servers[:2]:
         server.start()
-    first_write(ensemble)
+    first_write(ensemble.connect)
     began = time.monotonic()
     exited = not leader.running
     for master in apache.masters:
@@ -133,7 +129,7 @@ def quorum_lost(apache: Apache, ensemble: Ensemble, seconds: float = 30.0) -> tu
     return time.monotonic() - began, exited
 
 
-def first_write(ensemble: Ensemble) -> None:
+def first_write(connect: str) -> None:
     """Return when an independent client's first write has succeeded."""
     from kazoo.client import KazooClient
     from kazoo.exceptions import KazooException
@@ -141,7 +137,7 @@ def first_write(ensemble: Ensemble) -> None:
 
     end = time.monotonic() + 120
     while time.monotonic() < end:
-        client = KazooClient(ensemble.connect, timeout=4.0)
+        client = KazooClient(connect, timeout=4.0)
         try:
             client.start(2)
             client.create("/bench-", b"", sequence=True, ephemeral=True)
@@ -188,8 +184,3 @@ def start_time(apache: Apache) -> float:
     while apache.status(standby) == "down":
         time.sleep(0.02)
     return time.monotonic() - began
-
-
-def median(values: list[float]) -> float:
-    """Median."""
-    return statistics.median(values)

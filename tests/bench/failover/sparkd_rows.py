@@ -9,11 +9,8 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from apache import NEVER_FITS, create, driver_state
-from apache_rows import rss_mb
-from kazoo.client import KazooClient
-from kazoo.exceptions import KazooException
-from kazoo.handlers.threading import KazooTimeoutError
+from apache import NEVER_FITS, create
+from apache_rows import first_write, rss_mb
 
 from sparkd.up import LocalCluster, Master
 
@@ -140,24 +137,6 @@ def lose_server(cluster: LocalCluster, how: str) -> tuple[bool, float]:
     return same and not changed and cluster.child(leader).running and leader_pid(cluster, leader) == pid, worst
 
 
-def first_write(connect: str) -> None:
-    """Return when an independent client's first write has succeeded."""
-    end = time.monotonic() + 120
-    while time.monotonic() < end:
-        client = KazooClient(connect, timeout=4.0)
-        try:
-            client.start(2)
-            client.create("/bench-", b"", sequence=True, ephemeral=True)
-        except (KazooException, KazooTimeoutError):
-            time.sleep(0.02)
-        else:
-            return
-        finally:
-            client.stop()
-            client.close()
-    raise TimeoutError("the ensemble takes no write")
-
-
 def quorum_lost(cluster: LocalCluster, seconds: float = 30.0) -> tuple[float, bool]:
     """Two of three servers away. Returns (seconds from an independent client's first write to a leader, a master exited)."""
     settle(cluster)
@@ -260,6 +239,3 @@ def start_time(cluster: LocalCluster) -> float:
 def idle_memory(cluster: LocalCluster) -> float:
     """The leader's resident memory in MB."""
     return rss_mb(leader_pid(cluster, settle(cluster)))
-
-
-__all__ = ["driver_state", "exit_during_outage", "kill", "lose_server", "queued_through_failovers", "quorum_lost", "submissions", "term"]

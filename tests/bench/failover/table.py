@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 
@@ -83,8 +82,3 @@ def text(rows: list[Row]) -> str:
             f"| {show(row.sparkd, row.unit)} | {f'{ratio:.1f}' if ratio else '-'} | {bound(row)} | {verdict} |"
         )
     return "\n".join(lines)
-
-
-def progress(say: Callable[[str], None], row: Row, who: str, value: float) -> None:
-    """One line per measurement."""
-    say(f"  {row.name}: {who} {value:.3f} {row.unit}")
